@@ -1,0 +1,31 @@
+/* Which words of a stack show that a call into a library has not returned yet.
+
+   A stack is searched word by word, not unwound: that needs no unwind tables (tcc makes none) and
+   cannot follow a wrong one. The price is that a word left over from an earlier call counts, when
+   it lies in a part of a living frame that nobody has written to since. */
+#ifndef RELIB_CALLS_H
+#define RELIB_CALLS_H
+
+#include "mappings.h"
+#include "words.h"
+
+typedef struct {
+    relib_range whole; /* all of the library's mapping */
+    relib_range code;  /* from its first executable segment to the end of its last */
+} relib_code;
+
+/* The library that is mapped at [lo, hi). Where the loader knows of none there, all of it counts as
+   code. Takes the loader's list lock for a moment, needs no GIL. */
+relib_code relib_code_at(uintptr_t lo, uintptr_t hi);
+
+/* Whether `value`, found on a stack at `place` and within code->code, is what a call or a signal
+   has left there to return to. When its neighbourhood cannot be read, it is. Needs no GIL and is
+   safe in a signal handler. */
+int relib_returns_there(const relib_code *code, const relib_memory *memory, uintptr_t place,
+                        uintptr_t value);
+
+/* Whether the caller of the function at `pc`, which is waiting in a system call, has its return
+   address on the stack rather than in a register that the kernel does not tell. */
+int relib_caller_on_stack(const relib_memory *memory, uintptr_t pc);
+
+#endif

@@ -1,0 +1,455 @@
+#include "collect.h"
+
+#include "created.h"
+#include "keeper.h"
+
+/* Past this many objects the search stops; the rest counts as outside. */
+#define MOST_OBJECTS 200000
+/* A larger container that others hold too is not entered: it is the program's data. */
+#define LARGE 512
+
+/* The order of clearing. The collector finalizes everything first, then clears objects in the
+   order of its list (CPython 3.11-3.13, Modules/gcmodule.c and Python/gc.c, delete_garbage; the
+   lists keep the order of tracking). A tp_dealloc of the module's own code that runs while things
+   are cleared still needs its namespace, its type and above all its module state, whose lookup
+   fails with a crash once the module has been cleared: so these go last, and the keeper after all
+   else. */
+enum rank { INSTANCES, CONTAINERS, FUNCTIONS, NAMESPACE, TYPES, MODULE, KEEPER, RANKS };
+
+typedef struct {
+    PyObject *object; /* borrowed: nothing is freed while the GIL is held and no code runs */
+    Py_ssize_t outside;
+    enum rank rank;
+    int leaf; /* not a container of the collector's */
+} member;
+
+typedef struct {
+    const relib_library *library;
+    PyObject *module, *namespace, *name;
+    member *members;
+    size_t count, room;
+    uint32_t *index; /* open addressing: position + 1 */
+    size_t slots;
+    int failed;
+} graph;
+
+/* --- the set of members ----------------------------------------------------------------------- */
+
+static size_t
+home_of(const graph *g, const PyObject *object)
+{
+    return (size_t)(((uintptr_t)object >> 4) * 0x9E3779B97F4A7C15ull >> 32) & (g->slots - 1);
+}
+
+static member *
+member_of(const graph *g, const PyObject *object)
+{
+    for (size_t i = home_of(g, object); g->index[i]; i = (i + 1) & (g->slots - 1))
+        if (g->members[g->index[i] - 1].object == object)
+            return &g->members[g->index[i] - 1];
+    return NULL;
+}
+
+static void
+index_member(graph *g, size_t position)
+{
+    size_t i = home_of(g, g->members[position].object);
+    while (g->index[i])
+        i = (i + 1) & (g->slots - 1);
+    g->index[i] = (uint32_t)position + 1;
+}
+
+static int
+grow(graph *g)
+{
+    size_t room = g->room ? g->room * 2 : 256;
+    member *members = PyMem_RawRealloc(g->members, room * sizeof(*members));
+    if (members != NULL)
+        g->members = members;
+    uint32_t *index = PyMem_RawCalloc(room * 4, sizeof(*index));
+    if (members == NULL || index == NULL) {
+        PyMem_RawFree(index);
+        return -1;
+    }
+    PyMem_RawFree(g->index);
+    g->index = index;
+    g->slots = room * 4;
+    g->room = room;
+    for (size_t i = 0; i < g->count; i++)
+        index_member(g, i);
+    return 0;
+}
+
+static void
+add(graph *g, PyObject *object, enum rank rank, int leaf)
+{
+    if (g->failed || g->count >= MOST_OBJECTS || (g->index != NULL && member_of(g, object) != NULL))
+        return;
+    if (g->count == g->room && grow(g) < 0) {
+        g->failed = 1;
+        return;
+    }
+    g->members[g->count] = (member){object, 0, rank, leaf};
+    index_member(g, g->count++);
+}
+
+static void
+release(graph *g)
+{
+    PyMem_RawFree(g->members);
+    PyMem_RawFree(g->index);
+}
+
+/* --- what belongs to it ----------------------------------------------------------------------- */
+
+static int
+in_library(const graph *g, const void *address)
+{
+    return relib_library_holds(g->library, (uintptr_t)address);
+}
+
+/* Any word of the first `size` bytes behind the object's header that points into the library. */
+static int
+has_pointer(const graph *g, const PyObject *object, size_t size)
+{
+    const uintptr_t *words = (const uintptr_t *)object;
+    for (size_t i = sizeof(PyObject) / sizeof(*words); i < size / sizeof(*words); i++)
+        if (in_library(g, (const void *)words[i]))
+            return 1;
+    return 0;
+}
+
+/* A namespace says whose it is. Borrowed, or NULL. */
+static PyObject *
+entry_of(PyObject *dict, const char *key)
+{
+    PyObject *found = PyDict_GetItemString(dict, key); /* clears errors itself */
+    return found;
+}
+
+static int
+is_same(PyObject *object, void *wanted)
+{
+    return object == wanted;
+}
+
+static int
+is_our_type(const graph *g, PyTypeObject *type)
+{
+    if (!(type->tp_flags & Py_TPFLAGS_HEAPTYPE))
+        return 0;
+    if (((PyHeapTypeObject *)type)->ht_module == g->module ||
+        has_pointer(g, (PyObject *)type, sizeof(PyHeapTypeObject)))
+        return 1;
+    if (type->tp_dict == NULL)
+        return 0;
+    PyObject *module = entry_of(type->tp_dict, "__module__");
+    if (module != NULL && PyUnicode_Check(module) && PyUnicode_Compare(module, g->name) == 0)
+        return 1;
+    /* A class may say that it is from elsewhere; what counts is whose functions it has. */
+    PyObject *key, *value;
+    for (Py_ssize_t at = 0; PyDict_Next(type->tp_dict, &at, &key, &value);)
+        if (PyObject_IS_GC(value) && Py_TYPE(value)->tp_traverse != NULL &&
+            Py_TYPE(value)->tp_traverse(value, is_same, g->namespace))
+            return 1;
+    return 0;
+}
+
+static int
+is_ours_alone(const PyObject *object)
+{
+    return Py_REFCNT(object) == 1;
+}
+
+/* The rank of a container that belongs to the module, or -1 for one at which the search stops. */
+static int
+rank_of(const graph *g, PyObject *object)
+{
+    if (object == g->namespace)
+        return NAMESPACE;
+    if (Py_IS_TYPE(object, relib_keeper_type))
+        return relib_keeper_module(object) == g->module ? KEEPER : -1;
+    if (PyModule_Check(object) || PyFrame_Check(object))
+        return -1;
+    if (PyType_Check(object))
+        return is_our_type(g, (PyTypeObject *)object) ? TYPES : -1;
+    if (PyFunction_Check(object))
+        return PyFunction_GET_GLOBALS(object) == g->namespace ? FUNCTIONS : -1;
+    if (PyDict_CheckExact(object)) {
+        if (PyDict_GET_SIZE(object) > LARGE && !is_ours_alone(object))
+            return -1;
+        /* Another module's namespace, reached through a function that was imported from it. */
+        PyObject *name = entry_of(object, "__name__");
+        return name != NULL && entry_of(object, "__spec__") != NULL ? -1 : CONTAINERS;
+    }
+    if (PyList_CheckExact(object) || PyTuple_CheckExact(object))
+        return Py_SIZE(object) > LARGE && !is_ours_alone(object) ? -1 : CONTAINERS;
+    if (PyAnySet_CheckExact(object))
+        return PySet_GET_SIZE(object) > LARGE && !is_ours_alone(object) ? -1 : CONTAINERS;
+    if (PyCFunction_Check(object))
+        return FUNCTIONS;
+    PyTypeObject *type = Py_TYPE(object);
+    if ((type->tp_flags & Py_TPFLAGS_HEAPTYPE) && !is_our_type(g, type) && !is_ours_alone(object)) {
+        /* An instance of a class of the program's (a logger, say) leads to all of the program.
+           Cython's shared types are heap types too, and their instances are our code. */
+        return has_pointer(g, object, (size_t)type->tp_basicsize) ? FUNCTIONS : -1;
+    }
+    return PyCallable_Check(object) ? FUNCTIONS : INSTANCES;
+}
+
+static int
+is_plain(const PyObject *object)
+{
+    return PyUnicode_CheckExact(object) || PyLong_CheckExact(object) ||
+           PyFloat_CheckExact(object) || PyBytes_CheckExact(object) || object == Py_None ||
+           PyBool_Check(object) || PyCode_Check(object);
+}
+
+static int
+visit(PyObject *object, void *argument)
+{
+    graph *g = argument;
+    if (!PyObject_IS_GC(object)) {
+        /* An instance without object fields; a capsule or ufunc that points into the library. */
+        if (!is_plain(object) &&
+            (is_our_type(g, Py_TYPE(object)) ||
+             has_pointer(g, object, (size_t)Py_TYPE(object)->tp_basicsize)))
+            add(g, object, INSTANCES, 1);
+        return 0;
+    }
+    if (!PyObject_GC_IsTracked(object))
+        return 0;
+    int rank = rank_of(g, object);
+    if (rank < 0)
+        return 0;
+    add(g, object, (enum rank)rank, 0);
+    if (rank == TYPES) {
+        /* After the type, whose tp_clear tells the method cache; a dict does not. */
+        PyObject *dict = ((PyTypeObject *)object)->tp_dict;
+        if (dict != NULL && PyObject_GC_IsTracked(dict))
+            add(g, dict, TYPES, 0);
+    }
+    return 0;
+}
+
+/* Finds the sub-graph. 0, or -1 with an exception. */
+static int
+explore(graph *g, PyObject *held, relib_library *library)
+{
+    *g = (graph){.library = library};
+    if (PyList_GET_SIZE(held) != 1 || !PyModule_Check(PyList_GET_ITEM(held, 0))) {
+        PyErr_SetString(PyExc_ValueError, "held must be a list with the module as its one item");
+        return -1;
+    }
+    g->module = PyList_GET_ITEM(held, 0);
+    g->namespace = PyModule_GetDict(g->module);
+    g->name = PyModule_GetNameObject(g->module);
+    if (g->name == NULL) {
+        PyErr_Clear(); /* the program has deleted __name__ */
+        g->name = PyUnicode_FromString("");
+        if (g->name == NULL)
+            return -1;
+    }
+    add(g, g->module, MODULE, 0);
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(library->created); i++) {
+        PyObject *object = relib_created_alive(PyList_GET_ITEM(library->created, i));
+        if (object != NULL && object != g->module && PyObject_IS_GC(object) &&
+            PyObject_GC_IsTracked(object))
+            add(g, object, PyType_Check(object) ? TYPES : FUNCTIONS, 0);
+    }
+    for (size_t i = 0; i < g->count; i++) {
+        PyObject *object = g->members[i].object;
+        if (!g->members[i].leaf && Py_TYPE(object)->tp_traverse != NULL)
+            Py_TYPE(object)->tp_traverse(object, visit, g);
+    }
+    Py_DECREF(g->name);
+    if (g->failed) {
+        release(g);
+        PyErr_NoMemory();
+        return -1;
+    }
+    return 0;
+}
+
+/* --- trial deletion --------------------------------------------------------------------------- */
+
+static int
+subtract(PyObject *object, void *argument)
+{
+    member *found = member_of(argument, object);
+    if (found != NULL)
+        found->outside--;
+    return 0;
+}
+
+/* --- what leads to the code ------------------------------------------------------------------- */
+
+typedef struct {
+    const graph *g;
+    uint32_t *queue;
+    unsigned char *seen;
+    size_t count;
+} walk;
+
+static int
+step(PyObject *object, void *argument)
+{
+    walk *w = argument;
+    member *found = member_of(w->g, object);
+    if (found != NULL && !w->seen[found - w->g->members]) {
+        w->seen[found - w->g->members] = 1;
+        w->queue[w->count++] = (uint32_t)(found - w->g->members);
+    }
+    return 0;
+}
+
+/* Whether whoever holds this member can come to the version's code by it. What the version shares
+   with the rest of the program (int.__repr__ in the dict of an enum, a logger) is among the
+   members too, is held by everybody, and leads nowhere. Without memory: yes. */
+static int
+leads_to_code(const graph *g, const member *start)
+{
+    walk w = {g, PyMem_RawMalloc(g->count * sizeof(uint32_t)), PyMem_RawCalloc(g->count, 1), 0};
+    int found = w.queue == NULL || w.seen == NULL;
+    if (!found)
+        step(start->object, &w);
+    for (size_t i = 0; !found && i < w.count; i++) {
+        const member *at = &g->members[w.queue[i]];
+        PyTypeObject *type = Py_TYPE(at->object);
+        found = at->rank >= NAMESPACE || at->leaf ||
+                has_pointer(g, at->object, (size_t)type->tp_basicsize);
+        if (!found && type->tp_traverse != NULL)
+            type->tp_traverse(at->object, step, &w);
+    }
+    PyMem_RawFree(w.queue);
+    PyMem_RawFree(w.seen);
+    return found;
+}
+
+PyObject *
+relib_held_from_outside(PyObject *Py_UNUSED(self), PyObject *args)
+{
+    PyObject *held, *library;
+    graph g;
+    if (!PyArg_ParseTuple(args, "O!O!", &PyList_Type, &held, relib_library_type, &library) ||
+        explore(&g, held, (relib_library *)library) < 0)
+        return NULL;
+    for (size_t i = 0; i < g.count; i++) {
+        Py_ssize_t references = Py_REFCNT(g.members[i].object);
+        /* Immortal objects (CPython 3.12+) have no count to speak of. */
+        g.members[i].outside = references >= (Py_ssize_t)1 << 30 ? PY_SSIZE_T_MIN : references;
+    }
+    g.members[0].outside--; /* `held` itself */
+    for (size_t i = 0; i < g.count; i++) {
+        PyTypeObject *type = Py_TYPE(g.members[i].object);
+        if (g.members[i].leaf)
+            subtract((PyObject *)type, &g); /* instances own a reference to a heap type */
+        else if (type->tp_traverse != NULL)
+            type->tp_traverse(g.members[i].object, subtract, &g);
+    }
+    PyObject *found = PyList_New(0);
+    for (size_t i = 0; found != NULL && i < g.count; i++) {
+        if (g.members[i].outside <= 0 || !leads_to_code(&g, &g.members[i]))
+            continue;
+        PyObject *one = Py_BuildValue("(On)", g.members[i].object, g.members[i].outside);
+        if (one == NULL || PyList_Append(found, one) < 0)
+            Py_CLEAR(found);
+        Py_XDECREF(one);
+    }
+    release(&g);
+    return found;
+}
+
+PyObject *
+relib_members(PyObject *Py_UNUSED(self), PyObject *args)
+{
+    PyObject *held, *library;
+    graph g;
+    if (!PyArg_ParseTuple(args, "O!O!", &PyList_Type, &held, relib_library_type, &library) ||
+        explore(&g, held, (relib_library *)library) < 0)
+        return NULL;
+    PyObject *all = PyList_New((Py_ssize_t)g.count);
+    for (size_t i = 0; all != NULL && i < g.count; i++)
+        PyList_SET_ITEM(all, (Py_ssize_t)i, Py_NewRef(g.members[i].object));
+    release(&g);
+    return all;
+}
+
+/* --- into the youngest generation ------------------------------------------------------------- */
+
+/* Tells the keeper of the references that the leaves own. 0, or -1 when there is no memory. */
+static int
+arm(const graph *g)
+{
+    PyObject *keeper = NULL;
+    size_t count = 0;
+    PyTypeObject **types = PyMem_RawMalloc(g->count * sizeof(*types));
+    if (types == NULL)
+        return -1;
+    for (size_t i = 0; i < g->count; i++) {
+        PyTypeObject *type = Py_TYPE(g->members[i].object);
+        if (g->members[i].rank == KEEPER)
+            keeper = g->members[i].object;
+        if (g->members[i].leaf && member_of(g, (PyObject *)type) != NULL)
+            types[count++] = type;
+    }
+    if (keeper != NULL && count > 0)
+        relib_keeper_arm(keeper, types, count);
+    else
+        PyMem_RawFree(types);
+    return 0;
+}
+
+PyObject *
+relib_rejuvenate(PyObject *Py_UNUSED(self), PyObject *args)
+{
+    PyObject *held, *library;
+    graph g;
+    if (!PyArg_ParseTuple(args, "O!O!", &PyList_Type, &held, relib_library_type, &library) ||
+        explore(&g, held, (relib_library *)library) < 0)
+        return NULL;
+    if (arm(&g) < 0) {
+        release(&g);
+        return PyErr_NoMemory();
+    }
+    Py_ssize_t moved = 0;
+    int noted = 0;
+    for (size_t i = 0; noted == 0 && i < g.count; i++)
+        if (PyType_Check(g.members[i].object))
+            noted = relib_created_note((relib_library *)library, g.members[i].object);
+    if (noted < 0) {
+        release(&g);
+        return NULL;
+    }
+    for (int rank = 0; rank < RANKS; rank++) {
+        for (size_t i = 0; i < g.count; i++) {
+            if (g.members[i].leaf || (int)g.members[i].rank != rank)
+                continue;
+            PyObject_GC_UnTrack(g.members[i].object);
+            PyObject_GC_Track(g.members[i].object);
+            moved++;
+        }
+    }
+    release(&g);
+    return PyLong_FromSsize_t(moved);
+}
+
+/* --- shared types ----------------------------------------------------------------------------- */
+
+PyObject *
+relib_types_inside(PyObject *Py_UNUSED(self), PyObject *args)
+{
+    PyObject *namespace, *library, *key, *value;
+    if (!PyArg_ParseTuple(args, "O!O!", &PyDict_Type, &namespace, relib_library_type, &library))
+        return NULL;
+    graph g = {.library = (relib_library *)library};
+    PyObject *found = PyList_New(0);
+    for (Py_ssize_t at = 0; found != NULL && PyDict_Next(namespace, &at, &key, &value);) {
+        if (!PyType_Check(value) || !PyUnicode_Check(key) ||
+            !PyType_HasFeature((PyTypeObject *)value, Py_TPFLAGS_HEAPTYPE))
+            continue;
+        if (has_pointer(&g, value, sizeof(PyHeapTypeObject)) && PyList_Append(found, key) < 0)
+            Py_CLEAR(found);
+    }
+    return found;
+}

@@ -1,0 +1,29 @@
+/* The objects that hang together with a module, and who else holds them.
+
+   A version's objects form a cycle (module, namespace, functions, types), which only the cyclic
+   collector frees; a full collection costs time for every object of the program. So the version's
+   own sub-graph is found, and put into the youngest generation, which is all that then has to be
+   collected. */
+#ifndef RELIB_COLLECT_H
+#define RELIB_COLLECT_H
+
+#include "library.h"
+
+/* held_from_outside(held, library) -> list of (object, references), members of the sub-graph that
+   lead to the version's code and have references from elsewhere, and how many; empty when it is only held by `held`, a list with
+   the module as its one item. Changes nothing. Needs the GIL. */
+PyObject *relib_held_from_outside(PyObject *self, PyObject *args);
+
+/* members(held, library) -> list of the objects of the sub-graph. Needs the GIL. */
+PyObject *relib_members(PyObject *self, PyObject *args);
+
+/* rejuvenate(held, library) -> number of objects moved to the youngest generation, in the order in
+   which they can be cleared safely. Adds weak references to the types among them to
+   library.created: a type that outlives its module would still point into the code. Call
+   disarm() after the collection. Needs the GIL. */
+PyObject *relib_rejuvenate(PyObject *self, PyObject *args);
+
+/* types_inside(namespace, library) -> names of the types in a dict whose code is the library's. */
+PyObject *relib_types_inside(PyObject *self, PyObject *args);
+
+#endif

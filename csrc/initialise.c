@@ -1,0 +1,91 @@
+#define _GNU_SOURCE
+#include "initialise.h"
+
+#include <dlfcn.h>
+
+#include "library.h"
+
+typedef PyObject *(*init_function)(void);
+
+PyObject *
+relib_create(PyObject *Py_UNUSED(self), PyObject *args)
+{
+    PyObject *object, *spec;
+    const char *symbol;
+    if (!PyArg_ParseTuple(args, "O!sO", relib_library_type, &object, &symbol, &spec))
+        return NULL;
+    relib_library *library = (relib_library *)object;
+    void *address = library->handle != NULL ? dlsym(library->handle, symbol) : NULL;
+    if (address == NULL) {
+        PyErr_Format(PyExc_LookupError, "%s has no function %s", library->path, symbol);
+        return NULL;
+    }
+    PyObject *made = ((init_function)address)();
+    if (made == NULL) {
+        if (!PyErr_Occurred())
+            PyErr_Format(PyExc_SystemError, "%s returned NULL without setting an exception",
+                         symbol);
+        return NULL;
+    }
+    if (PyErr_Occurred()) {
+        /* As CPython's own importer sees it (Python/importdl.c): the extension is broken. */
+        Py_DECREF(made);
+        return NULL;
+    }
+    if (!PyObject_TypeCheck(made, &PyModuleDef_Type))
+        return Py_BuildValue("(NO)", made, Py_True);
+    /* The definition lies in the library and is not counted: no reference to give back. */
+    PyObject *module = PyModule_FromDefAndSpec((PyModuleDef *)made, spec);
+    return module == NULL ? NULL : Py_BuildValue("(NO)", module, Py_False);
+}
+
+PyObject *
+relib_execute(PyObject *Py_UNUSED(self), PyObject *module)
+{
+    PyModuleDef *definition = PyModule_Check(module) ? PyModule_GetDef(module) : NULL;
+    if (definition == NULL) {
+        if (!PyErr_Occurred())
+            PyErr_SetString(PyExc_TypeError, "not a module made from a definition");
+        return NULL;
+    }
+    if (PyModule_ExecDef(module, definition) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+PyObject *
+relib_drop_reference(PyObject *Py_UNUSED(self), PyObject *object)
+{
+    if (Py_REFCNT(object) < 2) {
+        PyErr_SetString(PyExc_ValueError, "there is no reference to take back");
+        return NULL;
+    }
+    Py_DECREF(object);
+    Py_RETURN_NONE;
+}
+
+/* The head of a module object, the same in CPython 3.11 to 3.15
+   (Include/internal/pycore_moduleobject.h). */
+typedef struct {
+    PyObject_HEAD
+    PyObject *md_dict;
+} module_head;
+
+PyObject *
+relib_share_namespace(PyObject *Py_UNUSED(self), PyObject *args)
+{
+    PyObject *public, *source;
+    if (!PyArg_ParseTuple(args, "O!O", &PyModule_Type, &public, &source))
+        return NULL;
+    PyObject *namespace = PyModule_Check(source) ? PyModule_GetDict(source) : source;
+    module_head *head = (module_head *)public;
+    if (!PyDict_Check(namespace) || PyModule_GetDict(public) != head->md_dict) {
+        PyErr_SetString(PyExc_TypeError, "expected a module and a module or dict");
+        return NULL;
+    }
+    /* One store: a thread that reads an attribute sees the old or the new namespace, never a mix.
+       The interpreter's inline caches are keyed by the version of the dict's keys, which no two
+       dicts share (CPython 3.11-3.15, Python/specialize.c, specialize_module_load_attr). */
+    Py_SETREF(head->md_dict, Py_NewRef(namespace));
+    Py_RETURN_NONE;
+}

@@ -1,0 +1,22 @@
+/* Finding the few words of a large block of memory that point into a range of addresses. */
+#ifndef RELIB_WORDS_H
+#define RELIB_WORDS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct {
+    uintptr_t low, size; /* [low, low + size) */
+} relib_range;
+
+static inline int
+relib_range_holds(relib_range range, uintptr_t address)
+{
+    return address - range.low < range.size;
+}
+
+/* The index of the first of words[from] .. words[count - 1] that lies in `range`, or `count`.
+   The block must be readable. Needs no GIL and is safe in a signal handler. */
+size_t relib_next_word(const uintptr_t *words, size_t from, size_t count, relib_range range);
+
+#endif

@@ -1,0 +1,1 @@
+"""From source to build: translating, compiling, and keeping what was built."""

@@ -1,0 +1,380 @@
+"""Edits of the C that Cython generates, so that the module can be unloaded.
+
+A module compiled with ``CYTHON_USE_MODULE_STATE`` keeps its objects where the garbage collector
+finds them, and lets go of them when it is collected; but not all of them (Cython 3.1 to 3.3). What
+the edits add, by the names that :class:`Amended` reports:
+
+``globals``
+    Python objects and memoryviews in C variables (``cdef object cache``, the base classes of
+    ``cpdef enum``) are visited and released. One of them that refers back to the module, as every
+    function and every instance of its classes does, would keep it for ever.
+``builtins``
+    The same for builtins that the module has looked up.
+``code cache``
+    Code objects made for tracebacks are freed: 2 kB for every module that has seen an exception.
+    (They need not be visited: the collector does not track code objects.)
+``locks``
+    So are the locks of memoryviews, where they are not Cython's shared module's.
+``namespace``
+    What the module's names refer to goes before its constants and types do. Otherwise instances
+    die when these are gone, and a ``__dealloc__`` that calls a Python function crashes.
+``late``
+    An instance that is in a reference cycle may nevertheless die later. Its ``__dealloc__`` and
+    ``__del__`` are then left out, unless they are plain C.
+``state``
+    One pointer leads to the module's state, in the place of a table by interpreter, which is never
+    freed, and which takes a lock's worth of atomic operations for each use from Python 3.12 on.
+``types``
+    An instance that dies lets go of its class. (In Cython 3.1 none does; in 3.2 none of a class
+    whose base is not a class of the same module.)
+``members``
+    A class with both a ``__dict__`` and a ``__weakref__`` can be made. Cython gives its type two
+    tables of members, of which CPython takes the last, and that one is empty ("KeyError:
+    '__dictoffset__'" on import; Compiler/ModuleNode.py, generate_type_spec).
+``free``
+    A module that dies without a collection lets go of everything as well.
+``imports``
+    A module whose C functions or variables were cimported is kept alive: Cython keeps bare pointers
+    into it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from relib.building import injected
+
+__all__ = ["Amended", "amend"]
+
+# These modules are never unloaded, and nothing of theirs needs to be kept.
+_PERMANENT = "relib._anchor."
+
+
+@dataclass(frozen=True, slots=True)
+class Amended:
+    """The edited C."""
+
+    text: str
+    edits: tuple[str, ...]
+    """The names of the edits made. One that has nothing to do in this module is not made."""
+    missed: tuple[str, ...]
+    """The names of those for which the place was not found. The module works without them, but it
+    may not be possible to unload it, or unloading it may leak."""
+
+
+def amend(c_source: str) -> Amended:
+    """Edit the C or C++ of one Cython module.
+
+    Args:
+        c_source: what Cython generated.
+
+    >>> amend("int main(void) { return 0; }").edits
+    ()
+    """
+    text = _Text(c_source)
+    release: list[str] = []
+    visit: list[str] = []
+    finish: list[str] = []
+    declare: list[str] = []
+
+    # Nothing can be done without a place to do it.
+    clear = text.find(_CLEAR)
+    traverse = text.find(_TRAVERSE)
+    if (
+        clear is None
+        or traverse is None
+        or (end := _CLEAR_END.search(c_source, clear.end())) is None
+    ):
+        return Amended(c_source, (), _ALL)
+
+    direct = _state(text)
+    instances, others, views = _globals(text)
+    release += [f"__PYX_RELIB_RELEASE({name}, {none});" for name, none in instances]
+    release += ["__pyx_relib_forget(state->__pyx_d, 1);"]
+    release += [f"__PYX_RELIB_RELEASE({name}, {none});" for name, none in others]
+    visit += [f"Py_VISIT({name});" for name, _ in (*instances, *others)]
+    if views:
+        declare += [injected.VIEWS % (len(views), ", ".join(f"&{name}" for name in views))]
+        visit += [injected.VISIT_VIEWS]
+        release += [injected.RELEASE_VIEWS]
+    release += ["__pyx_relib_forget(state->__pyx_d, 0);", "PyDict_Clear(state->__pyx_d);"]
+    text.edits.append("namespace")
+    if "struct __Pyx_CodeObjectCache __pyx_code_cache;\n" in c_source:
+        release += [injected.FREE_CODE_CACHE]
+        text.edits.append("code cache")
+    builtins = _builtins(text)
+    visit += [f"Py_VISIT({name});" for name in builtins]
+    finish += [f"Py_CLEAR({name});" for name in builtins]
+    if _imports(text):
+        declare += [injected.KEEP]
+        visit += ["Py_VISIT(__pyx_relib_kept);"]
+        finish += ["Py_CLEAR(__pyx_relib_kept);"]
+    if "static PyThread_type_lock __pyx_memoryview_thread_locks[" in c_source:
+        finish += [injected.FREE_LOCKS]
+        text.edits.append("locks")
+    _members(text)
+    _types(text)
+    _late(text)
+    release += ["__pyx_relib_over = 1;"]
+    if direct:
+        bases = dict.fromkeys(_BASE.findall(c_source))
+        release += [f"__pyx_relib_after.{name} = state->{name};" for name in bases]
+        finish += ["__pyx_relib_state = &__pyx_relib_after;"]
+    free = _free(text)
+
+    block = injected.BLOCK.format(
+        declare="\n".join(declare),
+        visit="\n  ".join(visit),
+        release="\n  ".join(release),
+        finish="\n  ".join(finish),
+        free=injected.FREE if free else "",
+    )
+    text.insert(clear.start(), f"#endif\n{block}#if CYTHON_USE_MODULE_STATE\n")
+    text.insert(clear.end(), "  __pyx_relib_release(clear_module_state);\n")
+    text.insert(end.start(), "__pyx_relib_finish();\n")
+    text.insert(traverse.end(), injected.CALL_VISIT)
+    return Amended(text.result(), tuple(text.edits), tuple(text.missed))
+
+
+class _Text:
+    """A text and the insertions and replacements to be made in it, in any order."""
+
+    def __init__(self, original: str) -> None:
+        self.original = original
+        self.edits: list[str] = []
+        self.missed: list[str] = []
+        self._changes: list[tuple[int, int, str]] = []
+
+    def find(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
+        """The only match; None if there is none, or several."""
+        found = list(pattern.finditer(self.original))
+        return found[0] if len(found) == 1 else None
+
+    def before(self, match: re.Match[str]) -> str:
+        """What stands before a match on its line."""
+        return self.original[self.original.rfind("\n", 0, match.start()) + 1 : match.start()]
+
+    def body(self, head: str) -> str | None:
+        """The body of the function whose definition begins so."""
+        start = -1
+        while (start := self.original.find(head, start + 1)) >= 0:
+            end = self.original.find("\n", start)
+            if self.original[start:end].endswith(") {"):
+                return self.original[end : self.original.find("\n}", end)]
+        return None
+
+    def insert(self, place: int, addition: str) -> None:
+        self._changes.append((place, place, addition))
+
+    def replace(self, start: int, end: int, replacement: str) -> None:
+        self._changes.append((start, end, replacement))
+
+    def edit(self, name: str, *changes: tuple[re.Match[str] | None, str]) -> bool:
+        """Replace each match by its replacement, or none of them if one was not found."""
+        if any(match is None for match, _ in changes):
+            self.missed.append(name)
+            return False
+        for match, replacement in changes:
+            assert match is not None
+            self.replace(*match.span(), replacement)
+        self.edits.append(name)
+        return True
+
+    def result(self) -> str:
+        parts = []
+        done = 0
+        for start, end, replacement in sorted(self._changes, key=lambda change: change[:2]):
+            parts += [self.original[done:start], replacement]
+            done = end
+        return "".join([*parts, self.original[done:]])
+
+
+# --- finding -------------------------------------------------------------------------------------
+
+# The C of one module has megabytes: each pattern begins with a literal text, which `re` finds ten
+# times as fast as a line that begins so.
+_CLEAR = re.compile(
+    r"static CYTHON_SMALL_CODE int __pyx_m_clear\(PyObject \*m\) \{\n"
+    r" *__pyx_mstatetype \*clear_module_state = .*\n"
+    r" *if \(!clear_module_state\) return 0;\n"
+)
+_CLEAR_END = re.compile(r"return 0;\n\}\n#endif\n")
+_TRAVERSE = re.compile(
+    r"static CYTHON_SMALL_CODE int __pyx_m_traverse"
+    r"\(PyObject \*m, visitproc visit, void \*arg\) \{\n"
+    r" *__pyx_mstatetype \*traverse_module_state = .*\n"
+    r" *if \(!traverse_module_state\) return 0;\n"
+)
+_GLOBAL_INIT = re.compile(
+    r"static int __Pyx_modinit_[Gg]lobal_init_code\([^)]*\) \{\n(.*?)\n\}", re.S
+)
+_GLOBAL = re.compile(r"^ *(\w+) = (.+); Py_INCREF\(Py_None\);$", re.M)
+_VIEW = re.compile(r"__Pyx_memviewslice\)? (\w+)(?: = \{.*\})?;\n")
+_BUILTINS_INIT = re.compile(r"static int __Pyx_InitCachedBuiltins\([^)]*\) \{\n(.*?)\n\}", re.S)
+_BUILTIN = re.compile(r"^ *(__pyx_builtin_\w+) = __Pyx_GetBuiltinName\(", re.M)
+_IMPORT_INIT = re.compile(
+    r"static int __Pyx_modinit_(?:[Vv]ariable|[Ff]unction)_import_code\([^)]*\) \{\n(.*?)\n\}", re.S
+)
+_IMPORT = re.compile(
+    r"^ *(__pyx_t_\d+) = PyImport_ImportModule\(\"([^\"]+)\"\); if \((?:unlikely\()?!\1\)?\) "
+    r"(__PYX_ERR\(0, 1, __pyx_L1_error\))\n",
+    re.M,
+)
+_FINALIZER = re.compile(r"__pyx_pw_\w*__(?:dealloc|del)__\(o\);\n")
+_MEMBERS = re.compile(r" *\{Py_tp_members, \(void\*\)(\w+_members)\},\n")
+_FREE_ROOT = re.compile(r"\(\*Py_TYPE\(o\)->tp_free\)\(o\);\n")
+_FREE_BUILTIN_BASE = re.compile(r"__Pyx_PyType_GetSlot\((.+), tp_dealloc, destructor\)\(o\);\n")
+_FREE_OTHER_BASE = re.compile(r"__Pyx_call_next_tp_dealloc\(o, __pyx_tp_dealloc_\w+\);\n")
+_OTHER_BASE = re.compile(r"likely\((__pyx_mstate_global->__pyx_ptype_\w+)\)")
+_BASE = re.compile(
+    r"(?:PyType_IS_GC|__Pyx_PyType_HasFeature)\(__pyx_mstate_global->(__pyx_ptype_\w+)[,)]"
+)
+_STATE_PROTOTYPES = re.compile(
+    r"static PyObject \*__Pyx_State_FindModule\(void\*\);\n"
+    r"static int __Pyx_State_AddModule\(PyObject\* module, void\*\);\n"
+    r"static int __Pyx_State_RemoveModule\(void\*\);\n"
+)
+_STATE_TABLE = re.compile(
+    r"/\* MultiPhaseInitModuleState \*/\n"
+    r" *#if CYTHON_PEP489_MULTI_PHASE_INIT && CYTHON_USE_MODULE_STATE\n"
+)
+_STATE_GLOBAL = re.compile(
+    r"#define __pyx_mstate_global "
+    r"\(__Pyx_PyModule_GetState\(__Pyx_State_FindModule\(&__pyx_moduledef\)\)\)\n"
+)
+_NO_FREE = re.compile(r"__pyx_m_clear, /\* m_clear \*/\n *NULL /\* m_free \*/\n")
+
+_ALL = (
+    "state",
+    "globals",
+    "builtins",
+    "code cache",
+    "locks",
+    "namespace",
+    "members",
+    "types",
+    "late",
+    "free",
+    "imports",
+)
+
+_Global = tuple[str, str]
+"""A C variable, and None as a value for it."""
+
+
+def _globals(text: _Text) -> tuple[list[_Global], list[_Global], list[str]]:
+    """The C variables that own Python objects: instances of classes, others, memoryviews.
+
+    Which do is told by where Cython sets them to None; a `PyObject *` that is declared as such in
+    the source looks the same, but is not (Cython 3.1 to 3.3, Compiler/PyrexTypes.py,
+    PyObjectType.global_init_code).
+    """
+    views = [
+        view[1]
+        for view in _VIEW.finditer(text.original)
+        if text.before(view) in ("static ", "__PYX_EXTERN_C DL_EXPORT(")
+    ]
+    body = text.find(_GLOBAL_INIT)
+    if body is None:
+        text.missed.append("globals")
+        return [], [], views
+    found: list[_Global] = _GLOBAL.findall(body[1])
+    if found or views:
+        text.edits.append("globals")
+    instances = [(name, none) for name, none in found if none.startswith("((struct ")]
+    return instances, [entry for entry in reversed(found) if entry not in instances], views
+
+
+def _builtins(text: _Text) -> list[str]:
+    body = text.find(_BUILTINS_INIT)
+    if body is None:
+        text.missed.append("builtins")
+        return []
+    found = [
+        name for name in _BUILTIN.findall(body[1]) if f"static PyObject *{name};" in text.original
+    ]
+    if found:
+        text.edits.append("builtins")
+    return found
+
+
+def _imports(text: _Text) -> bool:
+    """Keep the modules whose functions and variables this one uses by pointer."""
+    found = False
+    for body in _IMPORT_INIT.finditer(text.original):
+        for line in _IMPORT.finditer(text.original, *body.span(1)):
+            if not line[2].startswith(_PERMANENT):
+                text.insert(line.end(), f"  if (__pyx_relib_keep({line[1]}) < 0) {line[3]}\n")
+                found = True
+        known = len(_IMPORT.findall(body[1]))
+        if body[1].count("PyImport_ImportModule(") > known and "imports" not in text.missed:
+            text.missed.append("imports")
+    if found:
+        text.edits.append("imports")
+    return found
+
+
+def _members(text: _Text) -> None:
+    for slot in _MEMBERS.finditer(text.original):
+        table = text.original.find(f"static PyMemberDef {slot[1]}[]")
+        if table >= 0:
+            text.insert(table, "CYTHON_UNUSED ")
+            text.replace(*slot.span(), f"#if !CYTHON_USE_TYPE_SLOTS\n{slot[0]}#endif\n")
+            if "members" not in text.edits:
+                text.edits.append("members")
+
+
+def _types(text: _Text) -> None:
+    for pattern in (_FREE_ROOT, _FREE_BUILTIN_BASE, _FREE_OTHER_BASE):
+        for call in pattern.finditer(text.original):
+            start = text.original.rfind("\nstatic ", 0, call.start()) + 1
+            before = text.original[start : call.start()]
+            if (
+                text.before(call).strip()
+                or not before.startswith("static void __pyx_tp_dealloc_")
+                or re.search(r"\*tp = .*Py_TYPE\(o\);", before)  # Cython 3.3 does it itself
+            ):
+                continue
+            base = call[1] if pattern is _FREE_BUILTIN_BASE else ""
+            if pattern is _FREE_OTHER_BASE:
+                if (found := _OTHER_BASE.search(before)) is None:
+                    text.missed.append("types")
+                    continue
+                base = found[1]
+            text.replace(*call.span(), injected.free_instance(call[0], base))
+            if "types" not in text.edits:
+                text.edits.append("types")
+
+
+def _late(text: _Text) -> None:
+    for call in _FINALIZER.finditer(text.original):
+        if not text.before(call).strip() and not _is_plain_c(text, call[0].partition("(")[0]):
+            text.insert(call.start(), "if (!__pyx_relib_over) ")
+            if "late" not in text.edits:
+                text.edits.append("late")
+
+
+def _is_plain_c(text: _Text, wrapper: str) -> bool:
+    """Whether a `__dealloc__` uses nothing of Python and none of the module's functions."""
+    outer = text.body(f"static void {wrapper}(")
+    if outer is None or (inner := re.search(r"__pyx_pf_\w+", outer)) is None:
+        return False
+    body = text.body(f"static void {inner[0]}(")
+    if body is None:
+        return False
+    code = re.sub(r"/\*.*?\*/", "", body, flags=re.S)
+    return not re.search(r"\b(?:__Pyx|__PYX|Py|_Py|__pyx_(?!v_|t_|L\d))\w*", code)
+
+
+def _state(text: _Text) -> bool:
+    return text.edit(
+        "state",
+        (text.find(_STATE_PROTOTYPES), injected.STATE_FUNCTIONS),
+        (text.find(_STATE_TABLE), "#if 0\n"),
+        (text.find(_STATE_GLOBAL), injected.STATE_DIRECT),
+    )
+
+
+def _free(text: _Text) -> bool:
+    return text.edit("free", (text.find(_NO_FREE), "__pyx_m_clear,\n      __pyx_relib_free\n"))

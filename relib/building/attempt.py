@@ -1,0 +1,277 @@
+"""One attempt at a build: translate, amend, compile; and proof that no input changed meanwhile."""
+
+from __future__ import annotations
+
+import os
+import sysconfig
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from relib.building.amend import amend
+from relib.building.compile import compile_extension
+from relib.building.diagnostics import Diagnostic
+from relib.building.fingerprint import (
+    Contents,
+    State,
+    fingerprint,
+    portable,
+    recipe_hash,
+)
+from relib.building.manifest import Manifest
+from relib.building.toolchain import Toolchain
+from relib.building.translate import cython_version, translate
+from relib.config import Config
+from relib.errors import BuildError, SourceMissing, SourceUnreadable
+from relib.extension import Extension
+
+__all__ = ["InputsChanged", "Order", "Witness", "attempt"]
+
+
+class InputsChanged(Exception):  # noqa: N818  # nothing went wrong
+    """Inputs changed while they were being built."""
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        super().__init__()
+        self.paths = tuple(paths)
+
+
+class Witness:
+    """Tells which files changed since it was made.
+
+    Paths are texts here: there are hundreds, and each Path costs more than looking at the file.
+
+    Args:
+        contents: digests.
+        known: the files that are known to be inputs; the others turn up during the build.
+        now: when it is made, in nanoseconds of the file system's clock.
+    """
+
+    def __init__(self, contents: Contents, known: Iterable[str], now: int) -> None:
+        self._contents = contents
+        self._now = now
+        self._before = {path: self._state(path) for path in known}
+
+    def digests(self, paths: Iterable[str], root: Path) -> dict[str, str | None]:
+        """The digests of `paths`, by portable path.
+
+        Raises:
+            InputsChanged: one of them has changed.
+        """
+        digests = {}
+        changed = []
+        for path in paths:
+            now = self._state(path)
+            before = self._before.get(path)
+            if before is None:
+                self._before[path] = now
+                # It may have been written at the very moment that this witness was made; within
+                # one step of the clock there is no telling, so that counts as changed.
+                if now.changed >= self._now:
+                    changed.append(path)
+            elif now != before:
+                changed.append(path)
+            digests[portable(path, root)] = now.digest
+        if changed:
+            raise InputsChanged(changed)
+        return digests
+
+    def check(self) -> None:
+        """Raise InputsChanged if any of the files seen so far has changed."""
+        changed = [path for path, before in self._before.items() if self._state(path) != before]
+        if changed:
+            raise InputsChanged(changed)
+
+    def _state(self, path: str) -> State:
+        try:
+            return self._contents.state(path)
+        except OSError:  # cannot be read, and so was not: as good as absent
+            return State(None)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be built, and how."""
+
+    extension: Extension
+    config: Config
+    toolchain: Toolchain
+    parts: Mapping[str, object]
+    """The recipe, part by part."""
+    number: int
+    """The build's number."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Translated:
+    sources: tuple[Path, ...]
+    """What is left to the C compiler."""
+    generated: tuple[str, ...]
+    inputs: tuple[str, ...]
+    diagnostics: tuple[Diagnostic, ...]
+
+
+def attempt(
+    order: Order, contents: Contents, known: Iterable[str], directory: Path
+) -> tuple[Manifest, Path]:
+    """Build once.
+
+    Args:
+        order: what to build.
+        contents: digests.
+        known: files that are likely to be inputs.
+        directory: where to work; not there yet.
+
+    Returns:
+        The manifest, and a directory that has the library and the C that Cython made.
+
+    Raises:
+        InputsChanged: an input changed meanwhile, so that nobody knows what was built.
+        BuildError: the sources do not build.
+        SourceMissing, SourceUnreadable: a source, or what it includes, is not there.
+        OSError: there is no room.
+    """
+    directory.mkdir(0o700)
+    witness = Witness(contents, known, directory.stat().st_ctime_ns)
+    try:
+        return _attempt(order, contents, witness, directory)
+    except (BuildError, SourceMissing, SourceUnreadable):
+        witness.check()  # half an edit may not build where the whole does
+        raise
+
+
+def _attempt(
+    order: Order, contents: Contents, witness: Witness, directory: Path
+) -> tuple[Manifest, Path]:
+    extension, root = order.extension, order.config.root
+    kept, work = directory / "build", directory / "work"
+    kept.mkdir(0o700)
+    work.mkdir(0o700)
+
+    begun = time.perf_counter()
+    translated = _translate(order, kept)
+    inputs = witness.digests(translated.inputs, root)
+    first = fingerprint(recipe_hash(order.parts), inputs)[:8]
+    unique_name = f"{extension.stem}__r{order.number}_{first}"
+    seconds = {"translate": time.perf_counter() - begun}
+
+    compiled = compile_extension(
+        _with_quoted_includes(extension, kept) if translated.generated else extension,
+        translated.sources,
+        unique_name=unique_name,
+        toolchain=order.toolchain,
+        workdir=work,
+        config=order.config,
+    )
+    seconds.update(compiled.seconds)
+    own = os.path.join(directory, "")  # noqa: PTH118
+    read = map(os.fspath, compiled.dependencies)
+    headers = [path for path in read if not path.startswith(own)]
+    found = witness.digests([*headers, *_not_there(headers, extension)], root)
+    witness.check()
+
+    library = compiled.library.rename(kept / f"{unique_name}.so")
+    return (
+        Manifest(
+            name=extension.name,
+            root=str(root),
+            unique_name=unique_name,
+            number=order.number,
+            fingerprint=fingerprint(
+                recipe_hash(order.parts),
+                inputs,
+                found := {path: found[path] for path in found if path not in inputs},
+            ),
+            parts=order.parts,
+            kind=extension.kind,
+            source=portable(extension.main, root),
+            inputs=inputs,
+            found=found,
+            size=library.stat().st_size,
+            digest=contents.digest(library) or "",
+            generated=translated.generated,
+            seconds=seconds,
+            diagnostics=(*translated.diagnostics, *compiled.diagnostics),
+            python=str(sysconfig.get_config_var("SOABI")),
+            cython=cython_version() if extension.kind == "cython" else None,
+        ),
+        kept,
+    )
+
+
+def _translate(order: Order, kept: Path) -> _Translated:
+    extension = order.extension
+    sources: list[Path] = []
+    generated: list[str] = []
+    diagnostics: list[Diagnostic] = []
+    inputs = dict.fromkeys(
+        map(os.fspath, (*extension.sources, *extension.depends, *_linked(extension)))
+    )
+    for source in extension.sources:
+        if Extension(extension.name, (source,)).kind != "cython":
+            sources.append(source)
+            continue
+        suffix = ".cpp" if order.toolchain.language == "c++" else ".c"
+        stem = source.stem if f"{source.stem}{suffix}" not in generated else f"{source.stem}_"
+        result = translate(extension, source, kept / f"{stem}{suffix}", config=order.config)
+        sources.append(result.c_file)
+        generated.append(result.c_file.name)
+        diagnostics += result.diagnostics
+        diagnostics += _amend(result.c_file, source)
+        read = (*result.dependencies, *result.absent)
+        inputs.update(dict.fromkeys(str(path) for path in read if path.parent != kept))
+    return _Translated(tuple(sources), tuple(generated), tuple(inputs), tuple(diagnostics))
+
+
+def _amend(c_file: Path, source: Path) -> list[Diagnostic]:
+    # It is ASCII but for comments, which hold paths and may be in any encoding: all bytes come back
+    # as they were.
+    amended = amend(c_file.read_bytes().decode("latin-1"))
+    c_file.write_bytes(amended.text.encode("latin-1"))
+    if not amended.missed:
+        return []
+    message = (
+        f"the C of Cython {cython_version()} is not as relib knows it ({', '.join(amended.missed)})"
+        ": the module works, but its old versions may stay in memory"
+    )
+    return [Diagnostic(source, 0, 0, "warning", message)]
+
+
+def _with_quoted_includes(extension: Extension, kept: Path) -> Extension:
+    """Let generated C, which is elsewhere, include what it would find if it lay by its source.
+
+    And let other sources include the headers that Cython makes for public declarations. Not by -I:
+    a string.h beside the source is not for ``#include <string.h>``.
+    """
+    places = dict.fromkeys((*(source.parent for source in extension.sources), kept))
+    quoted = [flag for place in places for flag in ("-iquote", str(place))]
+    return replace(extension, extra_compile_args=(*quoted, *extension.extra_compile_args))
+
+
+def _linked(extension: Extension) -> list[Path]:
+    """What the extension names for the linker: objects, and libraries where they may be found."""
+    root = extension.main.parent
+    archives = [
+        root / directory / f"lib{library}.a"
+        for directory in extension.library_dirs
+        for library in extension.libraries
+    ]
+    return [root / path for path in extension.extra_objects] + archives
+
+
+def _not_there(headers: Iterable[str], extension: Extension) -> list[str]:
+    """The files that would have been included instead of one of `headers`, had they been there.
+
+    Only for headers in the extension's own include directories: for the system's, it would double
+    what has to be looked at to find a build.
+    """
+    places = [os.fspath(path) for path in dict.fromkeys(s.parent for s in extension.sources)]
+    prefixes = [os.path.join(path, "") for path in (*places, *extension.include_dirs)]  # noqa: PTH118
+    earlier: dict[str, None] = {}
+    for header in headers:
+        for rank, prefix in enumerate(prefixes):
+            if header.startswith(prefix):
+                rest = header[len(prefix) :]
+                earlier.update(dict.fromkeys(other + rest for other in prefixes[:rank]))
+    return [path for path in earlier if not os.path.exists(path)]  # noqa: PTH110

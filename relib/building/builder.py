@@ -1,0 +1,292 @@
+"""The one path from source to build: look it up, else translate, compile, and store."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import shutil
+import stat
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from relib.building import locks
+from relib.building.attempt import InputsChanged, Order, attempt
+from relib.building.diagnostics import Diagnostic
+from relib.building.fingerprint import Contents, absolute, located, recipe_hash, recipe_parts
+from relib.building.locks import Hold
+from relib.building.manifest import LOCK_NAME, Manifest
+from relib.building.store import Store
+from relib.building.toolchain import Toolchain, find_toolchain
+from relib.config import Config
+from relib.errors import BadName, BuildError, BuildGone, DiskFull, SourceMissing, SourceUnreadable
+from relib.extension import Extension
+
+__all__ = ["Build", "build_extension", "inputs_of"]
+
+_ATTEMPTS = 5
+
+contents = Contents()
+"""The digests that this process remembers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """One compiled, versioned shared object in the store."""
+
+    name: str
+    """The public name, as a program imports it."""
+    unique_name: str
+    """``fast__r7_3f2a91c4``: the library's file stem, and what PyInit_ is followed by."""
+    number: int
+    """How many builds of this extension there had been, with this one."""
+    fingerprint: str
+    """Stands for all that it was made from, 64 hexadecimal digits."""
+    library: Path
+    """The shared object, in the store."""
+    kind: str
+    """``"cython"``, ``"c"`` or ``"c++"``."""
+    source: Path
+    """The main source."""
+    inputs: tuple[Path, ...]
+    """All files it depends on."""
+    seconds: Mapping[str, float]
+    """What this call took: check, translate, compile, link, store, and total."""
+    cached: bool
+    """Whether it came from the store; then no compiler was started."""
+    diagnostics: tuple[Diagnostic, ...]
+    """The warnings that came up when it was made."""
+    python: str
+    """The ABI (SOABI) of the Python that it was built for."""
+    cython: str | None
+    """The version of Cython that translated it; None if it is not a Cython module."""
+    relib: int
+    """relib's build version."""
+    extension: Extension
+    """What was built."""
+
+    def hold(self) -> Hold:
+        """Keep the build in the store while it is mapped: until Hold.release(), or process end.
+
+        Raises:
+            BuildGone: it has been removed from the store since it was found.
+        """
+        held = locks.hold(self.library.parent / LOCK_NAME)
+        if held is None:
+            raise BuildGone(
+                f"{self.library} is no longer in the store; build {self.name} again",
+                name=self.name,
+                path=self.library,
+            )
+        return held
+
+
+def build_extension(extension: Extension, config: Config, *, force: bool = False) -> Build:
+    """Build `extension`, unless the store has that build already.
+
+    A build is never made from anything but the contents that it claims: if an input changes while
+    it is being built, it is built again. Safe to call from several threads and processes; for the
+    same build, one makes it and the others wait for it.
+
+    Args:
+        extension: what to build.
+        config: the settings in force.
+        force: build even if the store has the build.
+
+    Raises:
+        SourceMissing: a source is not there, or was removed while it was being built.
+        SourceUnreadable: a source cannot be read.
+        BadName: the name cannot be a C symbol.
+        BuildError: the sources do not build, or do not stop changing. Subclasses: CompilerMissing,
+            BuildTimeout, WorkerDied, and DiskFull when there is no room.
+        StoreRefused: the store is not private, or is needed and cannot be written to.
+    """
+    begun = time.perf_counter()
+    _check_name(extension.name)
+    _check_readable(extension)
+    toolchain = find_toolchain(language_of(extension), config)
+    parts = recipe_parts(extension, toolchain, config)
+    recipe = recipe_hash(parts)
+    store = Store(config)
+
+    def find() -> Build | None:
+        found = None if force else store.find(extension.name, recipe, contents)
+        if found is None:
+            return None
+        total = time.perf_counter() - begun
+        return _build(extension, *found, config.root, {"check": total, "total": total}, cached=True)
+
+    if (build := find()) is not None:
+        return build
+    with _reporting_want_of_room(extension, store.path):
+        with store.building(extension.name, recipe) as workdir:
+            if (build := find()) is not None:  # whoever had the lock before has built it
+                return build
+            checked = time.perf_counter() - begun
+            directory, manifest = _make(extension, config, toolchain, parts, store, workdir)
+        with suppress(OSError):  # the build is there, whatever becomes of old ones
+            store.evict(keep=directory)
+    total = time.perf_counter() - begun
+    seconds = {"check": checked, **manifest.seconds}
+    seconds["store"] = total - sum(seconds.values())
+    seconds["total"] = total
+    return _build(extension, directory, manifest, config.root, seconds, cached=False)
+
+
+def inputs_of(extension: Extension, config: Config) -> tuple[Path, ...]:
+    """All files whose change, appearance or removal may call for a new build of `extension`.
+
+    They are those of its last used build, files that are not there but would be read if they were
+    included; and its sources, which are all that is known when it was never built.
+
+    Raises:
+        StoreRefused: the store is not private.
+    """
+    known = dict.fromkeys((*extension.sources, *extension.depends))
+    last = Store(config).last_used(extension.name)
+    if last is not None:
+        texts = (*last[1].inputs, *last[1].found)
+        known.update(dict.fromkeys(located(text, config.root) for text in texts))
+    return tuple(known)
+
+
+def language_of(extension: Extension) -> str:
+    """The language of the compiler, and so of the linker, that `extension` needs.
+
+    >>> language_of(Extension("fast", (Path("fast.pyx"), Path("core.cpp"))))
+    'c++'
+    """
+    kinds = {Extension(extension.name, (source,)).kind for source in extension.sources}
+    return "c++" if extension.language == "c++" or "c++" in kinds else "c"
+
+
+def _make(
+    extension: Extension,
+    config: Config,
+    toolchain: Toolchain,
+    parts: Mapping[str, object],
+    store: Store,
+    workdir: Path,
+) -> tuple[Path, Manifest]:
+    likely = store.likely_inputs(extension.name, recipe_hash(parts))
+    known = dict.fromkeys(map(os.fspath, (*extension.sources, *extension.depends)))
+    known.update((absolute(text, config.root), None) for text in likely)
+    number = store.reserve(extension.name)
+    stored = False
+    try:
+        order = Order(extension, config, toolchain, parts, number)
+        for turn in range(_ATTEMPTS):
+            try:
+                manifest, made = attempt(order, contents, known, workdir / str(turn))
+            except InputsChanged as change:
+                _check_readable(extension)
+                known.update(dict.fromkeys(change.paths))
+                changed = change.paths
+            else:
+                directory = store.put(manifest, made)
+                stored = True
+                return directory, manifest
+    except BuildError:
+        _check_readable(extension)
+        raise
+    finally:
+        if not stored:
+            shutil.rmtree(workdir, ignore_errors=True)  # it may be what fills the disk
+            store.give_back(extension.name, number)
+    files = ", ".join(changed)
+    raise BuildError(
+        f"{extension.name} cannot be built: {files} changed each of the {_ATTEMPTS} times that it "
+        "was tried; build it when that is finished",
+        name=extension.name,
+    )
+
+
+def _build(
+    extension: Extension,
+    directory: Path,
+    manifest: Manifest,
+    root: Path,
+    seconds: Mapping[str, float],
+    *,
+    cached: bool,
+) -> Build:
+    return Build(
+        name=manifest.name,
+        unique_name=manifest.unique_name,
+        number=manifest.number,
+        fingerprint=manifest.fingerprint,
+        library=directory / manifest.library,
+        kind=manifest.kind,
+        source=located(manifest.source, root),
+        inputs=_located(
+            tuple(
+                path
+                for digests in (manifest.inputs, manifest.found)
+                for path, digest in digests.items()
+                if digest is not None
+            ),
+            root,
+        ),
+        seconds=seconds,
+        cached=cached,
+        diagnostics=manifest.diagnostics,
+        python=manifest.python,
+        cython=manifest.cython,
+        relib=manifest.relib,
+        extension=extension,
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def _located(paths: tuple[str, ...], root: Path) -> tuple[Path, ...]:
+    # Remembered, as making a few hundred Paths is half of what finding a build takes.
+    return tuple(located(path, root) for path in paths)
+
+
+def _check_name(name: str) -> None:
+    # CPython's rule for names that are not ASCII (PEP 489: PyInitU_ and punycode) would need
+    # another macro than Cython's; nobody has missed it.
+    parts = name.split(".")
+    if not all(part.isidentifier() for part in parts) or not parts[-1].isascii():
+        raise BadName(
+            f"{name!r} cannot be the name of an extension: its parts must be identifiers, and the "
+            "last one, which is part of a C symbol, of ASCII letters, digits and underscores",
+            name=name,
+        )
+
+
+def _check_readable(extension: Extension) -> None:
+    for path in extension.sources:
+        try:
+            readable = stat.S_ISREG(path.stat().st_mode) and os.access(path, os.R_OK)
+        except (FileNotFoundError, NotADirectoryError):
+            raise SourceMissing(
+                f"{path}, a source of {extension.name}, is not there", path=path
+            ) from None
+        except OSError:
+            readable = False
+        if not readable:
+            raise SourceUnreadable(
+                f"{path}, a source of {extension.name}, is not a file that can be read", path=path
+            )
+
+
+@contextmanager
+def _reporting_want_of_room(extension: Extension, store: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _disk_full(extension, store) from error
+        raise
+
+
+def _disk_full(extension: Extension, store: Path) -> DiskFull:
+    return DiskFull(
+        f"there is no room to build {extension.name} in {store}: make some, or remove old builds "
+        "with `relib clean`",
+        name=extension.name,
+    )

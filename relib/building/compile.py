@@ -1,0 +1,262 @@
+"""C and C++ sources to a shared object that can be loaded next to its earlier versions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from relib.building import elf, failures, tinycc
+from relib.building.anchor import RELOADABLE_MACROS
+from relib.building.depfiles import read_depfile
+from relib.building.diagnostics import Diagnostic, parse_compiler
+from relib.building.processes import Finished, run_all
+from relib.building.toolchain import Toolchain, find_toolchain
+from relib.errors import BuildError, SourceMissing, SourceUnreadable
+
+if TYPE_CHECKING:
+    from relib.config import Config
+    from relib.extension import Extension
+
+__all__ = ["Compiled", "compile_extension"]
+
+_LANGUAGES = {
+    ".c": "c",
+    **dict.fromkeys((".cpp", ".cc", ".cxx", ".c++", ".cp", ".C", ".CPP"), "c++"),
+}
+# Only PyInit_ is looked up by name. All else stays inside: nothing in another library or version is
+# bound to it then (one weak symbol that libstdc++ binds to keeps a library mapped for good).
+_EXPORTS = "{ global: PyInit_*; local: *; };\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A shared object, fresh from the linker."""
+
+    library: Path
+    """The shared object, ``<unique name>.so`` in the working directory."""
+    dependencies: tuple[Path, ...]
+    """All files it was made from: sources, headers, objects and libraries, as absolute paths; those
+    in the working directory are left out."""
+    diagnostics: tuple[Diagnostic, ...]
+    """What the compilers warned of."""
+    seconds: Mapping[str, float]
+    """How long ``"compile"`` and ``"link"`` took."""
+
+
+def compile_extension(
+    extension: Extension,
+    sources: Sequence[Path],
+    *,
+    unique_name: str,
+    toolchain: Toolchain,
+    workdir: Path,
+    config: Config,
+) -> Compiled:
+    """Compile and link an extension's C and C++ sources.
+
+    ``PyInit_<stem>`` becomes ``PyInit_<unique_name>``, and Cython's C gets the macros that make it
+    unloadable. C++ sources, and the linking of anything that has one, go to the C++ compiler
+    whatever the toolchain's language is.
+
+    Args:
+        extension: its macros, directories, libraries and extra arguments hold.
+        sources: C and C++ files, with generated ones in the place of their .pyx.
+        unique_name: what the module's init function, and the library, are called after.
+        toolchain: the compiler, from `find_toolchain`.
+        workdir: a private, existing directory for everything that is made.
+        config: the settings in force; the compilers run in its root.
+
+    Raises:
+        BuildError: the sources do not compile or link; its subclasses CompilerMissing, BuildTimeout
+            and DiskFull for what they say.
+        SourceMissing: a source is not there, or went while it was being compiled.
+        SourceUnreadable: a source cannot be read.
+    """
+    job = _Job(extension, unique_name, toolchain, workdir, config)
+    units = [job.unit(number, source) for number, source in enumerate(sources)]
+    begun = time.perf_counter()
+    try:
+        said = job.compile(units)
+        compiled = time.perf_counter()
+        library, said_at_link = job.link(units)
+        linked = time.perf_counter()
+        dependencies = job.dependencies(units)
+    except OSError as error:
+        raise failures.system_failed(extension.name, "build", error, workdir=workdir) from error
+    return Compiled(
+        library,
+        dependencies,
+        tuple(dict.fromkeys((*said, *said_at_link))),
+        {"compile": compiled - begun, "link": linked - compiled},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    """One source on its way to an object."""
+
+    source: Path
+    object_: Path
+    depfile: Path
+    toolchain: Toolchain
+    command: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One call of compile_extension."""
+
+    extension: Extension
+    unique_name: str
+    toolchain: Toolchain
+    workdir: Path
+    config: Config
+
+    def unit(self, number: int, source: Path) -> _Unit:
+        """What is to be done for one source."""
+        name = self.extension.name
+        language = _LANGUAGES.get(source.suffix)
+        if language is None:
+            raise BuildError(
+                f"{name}: {source} is neither C nor C++; its name must end in one of "
+                f"{', '.join(_LANGUAGES)}.",
+                name=name,
+            )
+        _check_readable(source, name)
+        toolchain = self._toolchain(language)
+        defines: list[tuple[str, str | None]] = [
+            (f"PyInit_{self.extension.stem}", f"PyInit_{self.unique_name}")
+        ]
+        if self.extension.kind == "cython":
+            defines += RELOADABLE_MACROS
+        # numbered, since two directories may have files of one name
+        object_ = self.workdir / f"{number}-{source.stem}.o"
+        depfile = object_.with_suffix(".d")
+        command = toolchain.compile_command(source, object_, depfile, self.extension, defines)
+        return _Unit(source, object_, depfile, toolchain, command)
+
+    def compile(self, units: Sequence[_Unit]) -> tuple[Diagnostic, ...]:
+        """Compile all units and return what was said.
+
+        Raises:
+            BuildError: one of them failed.
+            SourceMissing: its source is not there any more.
+        """
+        for unit in units:
+            unit.object_.unlink(missing_ok=True)
+        said: list[Diagnostic] = []
+        failed: list[Finished] = []
+        results = self._run([unit.command for unit in units])
+        for unit, result in zip(units, results, strict=True):
+            if result is not None and self._failed(result, unit.toolchain, unit.object_, said):
+                _check_readable(unit.source, self.extension.name)
+                failed.append(result)
+        if failed:
+            raise self._failure("compile", failed, said)
+        return tuple(said)
+
+    def link(self, units: Sequence[_Unit]) -> tuple[Path, tuple[Diagnostic, ...]]:
+        """Link the units' objects and return the library, and what was said.
+
+        Raises:
+            BuildError: it failed.
+        """
+        exports = self.workdir / f"{self.unique_name}.exports"
+        exports.write_text(_EXPORTS, encoding="ascii")
+        unfinished = self.workdir / f"{self.unique_name}.so.part"
+        unfinished.unlink(missing_ok=True)
+        toolchain = self._linking_toolchain(units)
+        objects = [unit.object_ for unit in units]
+        command = toolchain.link_command(objects, unfinished, self.extension, exports)
+        if toolchain.family != "tcc" and any(unit.toolchain.family == "tcc" for unit in units):
+            # tcc's objects do not say that they need no executable stack
+            command += ["-Wl,-z,noexecstack"]
+        said: list[Diagnostic] = []
+        result = self._run([command])[0]
+        assert result is not None
+        if self._failed(result, toolchain, unfinished, said):
+            raise self._failure("link", [result], said)
+        if toolchain.family == "tcc":
+            elf.forbid_executable_stack(unfinished)
+        library = self.workdir / f"{self.unique_name}.so"
+        unfinished.replace(library)
+        return library, tuple(said)
+
+    def dependencies(self, units: Sequence[_Unit]) -> tuple[Path, ...]:
+        """Every file that was read for the units and the library."""
+        root, extension = self.config.root, self.extension
+        found: dict[Path, None] = {}
+        for unit in units:
+            escaped = unit.toolchain.family != "tcc"
+            found[root / unit.source] = None
+            found.update(dict.fromkeys(read_depfile(unit.depfile, base=root, escaped=escaped)))
+        found.update((root / name, None) for name in extension.extra_objects)
+        for directory in extension.library_dirs:
+            for name in extension.libraries:
+                candidates = (root / directory / f"lib{name}{end}" for end in (".so", ".a"))
+                found.update((library, None) for library in candidates if library.exists())
+        return tuple(path for path in found if not path.is_relative_to(self.workdir))
+
+    def _toolchain(self, language: str) -> Toolchain:
+        if language == self.toolchain.language:
+            return self.toolchain
+        return find_toolchain(language, self.config)
+
+    def _linking_toolchain(self, units: Sequence[_Unit]) -> Toolchain:
+        languages = {unit.toolchain.language for unit in units}
+        languages |= {self.toolchain.language, self.extension.language}
+        return self._toolchain("c++" if "c++" in languages else "c")
+
+    def _run(self, commands: Sequence[Sequence[str]]) -> list[Finished | None]:
+        config = self.config
+        try:
+            return run_all(
+                commands, jobs=config.jobs, timeout=config.compile_timeout, cwd=config.root
+            )
+        except FileNotFoundError as error:
+            command = next((c for c in commands if c[0] == error.filename), None)
+            if command is None:
+                raise
+            raise failures.compiler_gone(self.extension.name, command) from error
+
+    def _failed(
+        self, result: Finished, toolchain: Toolchain, made: Path, said: list[Diagnostic]
+    ) -> bool:
+        """Whether a command has failed, whatever it says itself; adds to what was said."""
+        output, refused = result.output, False
+        if toolchain.family == "tcc":
+            output, refused = tinycc.judge(output)
+        sources = self.extension.sources
+        said += parse_compiler(output, cwd=self.config.root, pyx_sources=sources)
+        # A host that ignores SIGCHLD hides every exit status from us: look at the result too.
+        return result.returncode != 0 or refused or not made.exists() or not elf.is_whole(made)
+
+    def _failure(
+        self, step: str, failed: Sequence[Finished], said: Sequence[Diagnostic]
+    ) -> BuildError:
+        return failures.command_failed(
+            self.extension.name,
+            step,
+            failed,
+            tuple(dict.fromkeys(said)),
+            workdir=self.workdir,
+            timeout=self.config.compile_timeout,
+        )
+
+
+def _check_readable(source: Path, name: str) -> None:
+    try:
+        source.open("rb").close()
+    except FileNotFoundError:
+        raise SourceMissing(
+            f"{name} cannot be built: {source} is not there. Restore it, or take it out of the "
+            "extension's sources.",
+            path=source,
+        ) from None
+    except OSError as error:
+        raise SourceUnreadable(
+            f"{name} cannot be built: {source} cannot be read: {error.strerror}.", path=source
+        ) from error

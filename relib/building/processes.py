@@ -1,0 +1,159 @@
+"""Compilers as child processes: several at once, each with a deadline, none left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+__all__ = ["Finished", "compiler_environment", "run_all"]
+
+# One bad template can make a C++ compiler print without end; this much of it is kept.
+_OUTPUT_BYTES = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A command that has ended."""
+
+    command: tuple[str, ...]
+    returncode: int
+    """As in :mod:`subprocess`: negative when a signal ended it."""
+    output: str
+    """What it wrote to stdout and stderr, in order."""
+    expired: bool
+    """It took too long, and was ended with everything that it had started."""
+
+
+@dataclass(slots=True)
+class _Child:
+    index: int
+    command: tuple[str, ...]
+    process: subprocess.Popen[bytes]
+    deadline: float
+    killed: bool = False
+    chunks: list[bytes] = field(default_factory=list)
+    size: int = 0
+
+    def read(self) -> bool:
+        """Take what the child has written; False at the end of its output."""
+        assert self.process.stdout is not None
+        chunk = os.read(self.process.stdout.fileno(), 1 << 16)
+        if self.size < _OUTPUT_BYTES:
+            self.chunks.append(chunk)
+            self.size += len(chunk)
+        return bool(chunk)
+
+    def kill(self) -> None:
+        """End the child and all that it has started."""
+        # Before it is reaped: its number cannot belong to another group until then.
+        if self.process.returncode is None:
+            self.killed = True
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+        self._reap()
+
+    def end(self) -> Finished:
+        """Wait for a child that has closed its output, or whose time is up."""
+        try:
+            if time.monotonic() >= self.deadline:
+                self.kill()
+            self.process.wait(max(0.0, self.deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self.kill()
+        self._reap()
+        return Finished(
+            self.command,
+            self.process.returncode,
+            # File names come as bytes; fsdecode gives them the form that Path and open() take.
+            os.fsdecode(b"".join(self.chunks)),
+            self.killed and self.process.returncode != 0,
+        )
+
+    def _reap(self) -> None:
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+def compiler_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment for a compiler: this process's, with messages in plain English.
+
+    >>> compiler_environment({"PATH": "/bin", "LC_ALL": "de_DE"})
+    {'PATH': '/bin', 'LC_ALL': 'C'}
+    """
+    child = dict(os.environ if environ is None else environ)
+    child["LC_ALL"] = "C"
+    return child
+
+
+def run_all(
+    commands: Sequence[Sequence[str]], *, jobs: int, timeout: float, cwd: Path
+) -> list[Finished | None]:
+    """Run commands, at most ``jobs`` at a time, and return how each ended.
+
+    After one has failed no further one is started (those are None in the result); the ones that run
+    are waited for, so that what is reported does not depend on which was faster. However this
+    function is left, also by KeyboardInterrupt, no process that it started, and none in their
+    process groups, is still alive.
+
+    Args:
+        commands: program and arguments of each.
+        jobs: how many run at the same time.
+        timeout: seconds that each may take.
+        cwd: the directory they run in.
+
+    Raises:
+        OSError: a command could not be started.
+    """
+    results: list[Finished | None] = [None] * len(commands)
+    waiting = deque(enumerate(commands))
+    running: list[_Child] = []
+    environ = compiler_environment()
+    failed = False
+    with selectors.DefaultSelector() as selector:
+        try:
+            while running or (waiting and not failed):
+                while waiting and not failed and len(running) < max(1, jobs):
+                    child = _start(*waiting.popleft(), timeout, cwd, environ)
+                    running.append(child)
+                    assert child.process.stdout is not None
+                    selector.register(child.process.stdout, selectors.EVENT_READ, child)
+                soonest = min(child.deadline for child in running)
+                ready = selector.select(max(0.0, soonest - time.monotonic()))
+                at_end = [key.data for key, _ in ready if not key.data.read()]
+                now = time.monotonic()
+                for child in [c for c in running if c in at_end or c.deadline <= now]:
+                    assert child.process.stdout is not None
+                    selector.unregister(child.process.stdout)
+                    finished = child.end()
+                    running.remove(child)
+                    results[child.index] = finished
+                    failed |= finished.expired or finished.returncode != 0
+        finally:
+            for child in running:
+                child.kill()
+    return results
+
+
+def _start(
+    index: int, command: Sequence[str], timeout: float, cwd: Path, environ: dict[str, str]
+) -> _Child:
+    process = subprocess.Popen(
+        list(command),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd=cwd,
+        env=environ,
+        # A group of its own: the driver's cc1, as and ld can then be ended together with it.
+        process_group=0,
+    )
+    return _Child(index, tuple(command), process, time.monotonic() + timeout)

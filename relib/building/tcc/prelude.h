@@ -1,0 +1,17 @@
+/* Included before every source that tcc compiles for relib.
+ *
+ * With -std=c11, tcc defines __STDC_NO_ATOMICS__, and then Python.h from CPython 3.13
+ * (Include/cpython/pyatomic.h) stops with "no available pyatomic implementation", as Cython does on
+ * 3.12 (Utility/ModuleSetupCode.c, ModuleStateLookup). The <stdatomic.h> beside this file supplies
+ * what is missing. A tcc that says it has atomics keeps its own.
+ *
+ * tcc 0.9.28 takes the word _Atomic, but `counter++` is no atomic operation there. Here _Atomic(T)
+ * is a struct around T, which makes such an expression an error and not a silent race, and _Atomic
+ * without parentheses is an unknown word.
+ */
+#ifdef __STDC_NO_ATOMICS__
+#undef __STDC_NO_ATOMICS__
+#define RELIB_TCC_ATOMICS 1
+#define _Atomic relib_atomic
+#define relib_atomic(T) struct { T relib_value; }
+#endif

@@ -1,0 +1,311 @@
+"""Which compiler builds an extension, and how it is called: as setuptools would."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import sysconfig
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from relib.building import tinycc
+from relib.building.compilers import Compiler, identify
+from relib.errors import CompilerMissing, ConfigError
+
+if TYPE_CHECKING:
+    from relib.config import Config
+    from relib.extension import Extension
+
+__all__ = ["Toolchain", "find_toolchain"]
+
+
+@dataclass(frozen=True, slots=True)
+class Toolchain:
+    """A compiler with the flags that are the same for every extension of the project."""
+
+    language: str
+    """``"c"`` or ``"c++"``."""
+    command: tuple[str, ...]
+    """The compiler with its launchers (ccache, distcc) and own arguments, as given in CC or CXX."""
+    family: str
+    """``"gcc"``, ``"clang"``, ``"tcc"`` or ``"other"``."""
+    version: str
+    """The first line of what it says about its version."""
+    cflags: tuple[str, ...]
+    """Flags for compiling: Python's own, CFLAGS, CPPFLAGS, and what unloading needs."""
+    ldflags: tuple[str, ...]
+    """Flags for linking: Python's own (-shared), LDFLAGS, CFLAGS, CPPFLAGS."""
+    identity: str
+    """Another text whenever a program of the compiler, or a flag, is another; for fingerprints."""
+    linker: tuple[str, ...] = ()
+    """What links: LDSHARED of the environment; empty for the compiler itself."""
+
+    def compile_command(
+        self,
+        source: Path,
+        object_: Path,
+        depfile: Path,
+        extension: Extension,
+        defines: Sequence[tuple[str, str | None]],
+    ) -> list[str]:
+        """The command that compiles one source and writes the list of files it read.
+
+        Args:
+            source: the C or C++ file.
+            object_: the object file to write.
+            depfile: the make rule to write.
+            extension: whose macros, include directories and extra arguments hold.
+            defines: more macros, which win over the extension's.
+
+        Raises:
+            BuildError: tcc cannot do what a flag asks for.
+        """
+        flags = [
+            *self.cflags,
+            *_macros(extension.define_macros),
+            *(f"-U{name}" for name in extension.undef_macros),
+            *(f"-I{directory}" for directory in (*extension.include_dirs, *_python_includes())),
+            *extension.extra_compile_args,
+            *_macros(defines),
+        ]
+        if self.family == "tcc":
+            flags = tinycc.compile_flags(flags, name=extension.name)
+            flags[:0] = tinycc.added_compile_flags()
+        return [
+            *(*self.command, *flags, "-c", str(source), "-o", str(object_)),
+            *("-MD", "-MF", str(depfile)),
+        ]
+
+    def link_command(
+        self, objects: Sequence[Path], library: Path, extension: Extension, exports: Path
+    ) -> list[str]:
+        """The command that links an extension.
+
+        Args:
+            objects: what was compiled.
+            library: the shared object to write.
+            extension: whose libraries, objects and extra arguments hold.
+            exports: a version script; used where the linker knows them.
+
+        Raises:
+            BuildError: tcc cannot do what a flag asks for.
+        """
+        inputs = [*map(str, objects), *extension.extra_objects]
+        flags = [
+            *(f"-L{directory}" for directory in (*extension.library_dirs, *_python_libraries())),
+            *(f"-Wl,-rpath,{directory}" for directory in extension.runtime_library_dirs),
+            *(_library(library_name) for library_name in extension.libraries),
+        ]
+        last = [*extension.extra_link_args]
+        if self.family == "tcc":
+            given = tinycc.link_flags([*self.ldflags], name=extension.name)
+            flags = tinycc.link_flags(flags, name=extension.name)
+            last = tinycc.link_flags(last, name=extension.name)
+            last += tinycc.added_link_flags()
+        else:
+            given = _without_version_script(self.ldflags)
+            last = _without_version_script(last)
+            if self.family in ("gcc", "clang"):
+                # -Xlinker, since the path may have a comma, at which -Wl would split it
+                last += ["-Xlinker", f"--version-script={exports}"]
+        driver = self.linker or self.command
+        return [*driver, *given, *inputs, *flags, "-o", str(library), *last]
+
+
+def find_toolchain(
+    language: str, config: Config, environ: Mapping[str, str] | None = None
+) -> Toolchain:
+    """Find the compiler for a language, as setuptools does.
+
+    The configuration's cc, cxx, cflags, cppflags and ldflags come before CC, CXX, CFLAGS (CXXFLAGS
+    for C++, where it is set), CPPFLAGS and LDFLAGS of the environment, and these before what Python
+    was built with. Flags are added to Python's own, after them, so that they win.
+
+    Args:
+        language: ``"c"`` or ``"c++"``.
+        config: the settings in force.
+        environ: the environment; by default this process's.
+
+    Raises:
+        CompilerMissing: there is no such compiler, or it cannot compile this language.
+        ConfigError: a command or flags have unbalanced quotes.
+    """
+    if language not in ("c", "c++"):
+        raise ValueError(f"language must be 'c' or 'c++', not {language!r}")
+    environ = os.environ if environ is None else environ
+    command, origin = _command(language, config, environ)
+    compiler = identify(command, language, environ, origin=origin)
+    cflags, ldflags = _flags(language, config, environ, compiler)
+    variable = "LDCXXSHARED" if language == "c++" else "LDSHARED"
+    linker, own = _linker(variable, environ, compiler)
+    ldflags = (*own, *ldflags)
+    identity = _identity(command, linker, compiler, cflags, ldflags)
+    if language == "c++":
+        # a C++ extension may have C parts
+        try:
+            identity += "\n" + find_toolchain("c", config, environ).identity
+        except CompilerMissing:
+            identity += "\nno C compiler"
+    return Toolchain(
+        *(language, command, compiler.family, compiler.version, cflags, ldflags, identity, linker)
+    )
+
+
+def _command(
+    language: str, config: Config, environ: Mapping[str, str]
+) -> tuple[tuple[str, ...], str]:
+    variable, setting = ("CXX", config.cxx) if language == "c++" else ("CC", config.cc)
+    if setting:
+        origin, text = f"from relib's setting {variable.lower()}", setting
+    elif environ.get(variable):
+        origin, text = f"from the environment's {variable}", environ[variable]
+    else:
+        origin = f"which Python was built with; {variable} is not set"
+        text = sysconfig.get_config_var(variable) or ("c++" if language == "c++" else "cc")
+    return tuple(_split(text, variable, origin)), origin
+
+
+def _flags(
+    language: str, config: Config, environ: Mapping[str, str], compiler: Compiler
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def given(variable: str, setting: str | None) -> list[str]:
+        if setting is not None:
+            return _split(setting, variable, f"relib's setting {variable.lower()}")
+        return _split(environ.get(variable, ""), variable, f"the environment's {variable}")
+
+    with_cxxflags = language == "c++" and config.cflags is None and "CXXFLAGS" in environ
+    user = given("CXXFLAGS" if with_cxxflags else "CFLAGS", config.cflags)
+    preprocessor = given("CPPFLAGS", config.cppflags)
+    python = _of_python("CFLAGS")
+    if compiler.family == "tcc":
+        return (
+            (*tinycc.compile_flags_of_python(python), *user, *preprocessor),
+            (*given("LDFLAGS", config.ldflags), *user, *preprocessor),
+        )
+    needed = _of_python("CCSHARED") or ["-fPIC"]
+    if compiler.knows_gnu_unique:
+        # A library with a unique symbol in it is never unmapped (elf/dl-lookup.c, do_lookup_unique)
+        needed.append("-fno-gnu-unique")
+    if compiler.family == "gcc" and compiler.major >= 11:
+        # as clang and older ones count; else a tab counts as eight
+        needed.append("-fdiagnostics-column-unit=byte")
+    return (
+        (*python, *user, *preprocessor, *needed),
+        (*given("LDFLAGS", config.ldflags), *user, *preprocessor),
+    )
+
+
+def _linker(
+    variable: str, environ: Mapping[str, str], compiler: Compiler
+) -> tuple[tuple[str, ...], list[str]]:
+    """What links if it is not the compiler, and the flags that make a shared object."""
+    if environ.get(variable) and compiler.family != "tcc":
+        return tuple(_split(environ[variable], variable, f"the environment's {variable}")), []
+    words = _of_python(variable) or _of_python("LDSHARED") or ["cc", "-shared"]
+    own = _of_python("CXX" if variable == "LDCXXSHARED" else "CC")
+    # "gcc -pthread -shared" where the compiler is "gcc -pthread"; it may be another one now
+    flags = words[len(own) :] if own and words[: len(own)] == own else words[1:]
+    if compiler.family == "tcc":
+        return (), tinycc.link_flags_of_python(flags)
+    return (), flags
+
+
+def _identity(
+    command: Sequence[str],
+    linker: Sequence[str],
+    compiler: Compiler,
+    cflags: Sequence[str],
+    ldflags: Sequence[str],
+) -> str:
+    files = (f"{path} ({size} bytes, {time} ns)" for path, size, time in compiler.files)
+    return "\n".join(
+        [
+            f"{compiler.family}: {compiler.version}",
+            *files,
+            *(shlex.join(words) for words in (command, linker, cflags, ldflags)),
+        ]
+    )
+
+
+def _of_python(variable: str) -> list[str]:
+    value = sysconfig.get_config_var(variable)
+    return shlex.split(value) if isinstance(value, str) else []
+
+
+def _split(text: str, variable: str, origin: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise ConfigError(
+            f"{variable} ({origin}) cannot be split into words: {error}: {text!r}",
+            key=variable.lower(),
+            origin=origin,
+        ) from None
+
+
+def _macros(macros: Iterable[tuple[str, str | None]]) -> list[str]:
+    return [f"-D{name}" if value is None else f"-D{name}={value}" for name, value in macros]
+
+
+def _python_includes() -> list[str]:
+    paths = [sysconfig.get_path("include"), sysconfig.get_path("platinclude")]
+    if sys.prefix != sys.base_prefix:
+        # before Python's, as build_ext has it: packages put headers into a virtual environment
+        paths.insert(0, str(Path(sys.prefix) / "include"))
+    return list(dict.fromkeys(paths))
+
+
+def _python_libraries() -> list[str]:
+    # as build_ext does, for extensions that name a library which lies beside libpython
+    shared = sysconfig.get_config_var("Py_ENABLE_SHARED")
+    directory = sysconfig.get_config_var("LIBDIR")
+    return [directory] if shared and isinstance(directory, str) else []
+
+
+def _library(name: str) -> str:
+    """What links a library: "m", or a file when the name has a directory.
+
+    >>> _library("m")
+    '-lm'
+    """
+    directory, base = os.path.split(name)
+    if not directory:
+        return f"-l{name}"
+    files = [Path(directory) / f"lib{base}{suffix}" for suffix in (".so", ".a")]
+    return next((str(file) for file in files if file.exists()), f"-l{base}")
+
+
+def _without_version_script(flags: Sequence[str]) -> list[str]:
+    """Take out the user's version scripts: they know nothing of the name that PyInit_ gets, and ld
+    takes no two of them.
+
+    >>> _without_version_script(["-Wl,-O1,--version-script=x", "-Wl,--version-script,x", "-lm"])
+    ['-Wl,-O1', '-lm']
+    >>> _without_version_script(["-Xlinker", "--version-script", "-Xlinker", "x", "-Xlinker", "-s"])
+    ['-Xlinker', '-s']
+    """
+    kept = []
+    value_follows = False
+    words = iter(flags)
+    for flag in words:
+        if flag.startswith("-Wl,"):
+            given = flag.split(",")[1:]
+        elif flag == "-Xlinker":
+            given = [next(words, "")]
+        else:
+            kept.append(flag)
+            continue
+        left = []
+        for word in given:
+            if value_follows:
+                value_follows = False
+            elif word.lstrip("-") == "version-script":
+                value_follows = True
+            elif not word.lstrip("-").startswith("version-script="):
+                left.append(word)
+        if left:
+            kept += [flag, *left] if flag == "-Xlinker" else ["-Wl," + ",".join(left)]
+    return kept

@@ -1,0 +1,153 @@
+"""Whether an extension would be rebuilt, and which change is the reason."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from relib.building.builder import contents, language_of
+from relib.building.fingerprint import located, recipe_hash, recipe_parts
+from relib.building.manifest import Manifest
+from relib.building.store import Store
+from relib.building.toolchain import find_toolchain
+from relib.config import Config
+from relib.extension import Extension
+
+__all__ = ["SettingChange", "Why", "explain"]
+
+
+@dataclass(frozen=True, slots=True)
+class SettingChange:
+    """One part of the recipe that is not what it was.
+
+    >>> print(SettingChange("CFLAGS", "-O2", "-O0 -g"))
+    CFLAGS changed from '-O2' to '-O0 -g'
+    >>> print(SettingChange("Cython", None, "3.3.1"))
+    Cython changed from nothing to '3.3.1'
+    """
+
+    name: str
+    before: object
+    after: object
+
+    def __str__(self) -> str:
+        if self.name in _UNREADABLE:
+            return f"{self.name} changed"
+        return f"{self.name} changed from {_shown(self.before)} to {_shown(self.after)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """Whether a build is needed, and why: against the build that was made or used last.
+
+    >>> print(Why("fast", True, changed=(Path("vec.h"),)))
+    fast: would rebuild: vec.h changed
+    """
+
+    name: str
+    """The extension's name."""
+    needed: bool
+    """Whether a build would be made; otherwise the store has what the sources say."""
+    last: str | None = None
+    """The unique name of the build compared with, or of the one that would be used."""
+    changed: tuple[Path, ...] = ()
+    """Inputs with other contents, relative to the project's root when they are below it."""
+    appeared: tuple[Path, ...] = ()
+    """Files that were not there and would be read now."""
+    vanished: tuple[Path, ...] = ()
+    """Inputs that are no longer there."""
+    settings: tuple[SettingChange, ...] = ()
+    """What changed besides files: flags, compiler, Cython, Python, relib, the declaration."""
+    damaged: bool = False
+    """Nothing changed, but the build in the store is not whole."""
+
+    def __str__(self) -> str:
+        reasons = [
+            *(f"{path} changed" for path in self.changed),
+            *(f"{path} appeared" for path in self.appeared),
+            *(f"{path} vanished" for path in self.vanished),
+            *(str(setting) for setting in self.settings),
+        ]
+        if self.damaged:
+            reasons.append(f"{self.last} in the store is damaged")
+        said = "; ".join(reasons)
+        if not self.needed:
+            return f"{self.name}: up to date ({self.last})"
+        if self.last is None and not reasons:
+            return f"{self.name}: would be built: the store has no build of it"
+        return f"{self.name}: would rebuild: {said}"
+
+
+# Parts that say nothing to a reader; and those whose change another part explains better.
+_UNREADABLE = {"Python's build", "compiler's identity"}
+_EXPLAINED_BY = {
+    "Python's build": {"Python"},
+    "compiler's identity": {"compiler", "compiler's version", "CFLAGS", "LDFLAGS"},
+    "compiler's version": {"compiler"},
+}
+
+
+def explain(extension: Extension, config: Config) -> Why:
+    """Say whether building `extension` would compile anything, and why. Builds nothing.
+
+    Raises:
+        CompilerMissing: there is no compiler to compare.
+        StoreRefused: the store is not private.
+    """
+    store = Store(config)
+    toolchain = find_toolchain(language_of(extension), config)
+    parts = recipe_parts(extension, toolchain, config)
+    found = store.find(extension.name, recipe_hash(parts), contents)
+    if found is not None:
+        return Why(extension.name, False, found[1].unique_name)
+    last = store.last_used(extension.name)
+    if last is None:
+        return Why(extension.name, True)
+    return _compare(extension.name, last[1], parts, config.root)
+
+
+def _compare(name: str, last: Manifest, parts: Mapping[str, object], root: Path) -> Why:
+    changed, appeared, vanished = [], [], []
+    for text, before in {**last.found, **last.inputs}.items():
+        try:
+            now = contents.digest(located(text, root))
+        except OSError:
+            now = None  # cannot be read any more
+        if now == before:
+            continue
+        if before is None:
+            appeared.append(Path(text))
+        elif now is None:
+            vanished.append(Path(text))
+        else:
+            changed.append(Path(text))
+    settings = _settings(last.parts, parts)
+    return Why(
+        name,
+        True,
+        last.unique_name,
+        tuple(changed),
+        tuple(appeared),
+        tuple(vanished),
+        settings,
+        damaged=not (changed or appeared or vanished or settings),
+    )
+
+
+def _settings(
+    before: Mapping[str, object], after: Mapping[str, object]
+) -> tuple[SettingChange, ...]:
+    differing = [part for part in {**before, **after} if before.get(part) != after.get(part)]
+    return tuple(
+        SettingChange(part, before.get(part), after.get(part))
+        for part in differing
+        if not _EXPLAINED_BY.get(part, set()).intersection(differing)
+    )
+
+
+def _shown(value: object) -> str:
+    if value in (None, "", [], {}):
+        return "nothing"
+    return repr(value) if isinstance(value, str) else json.dumps(value)

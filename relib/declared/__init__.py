@@ -1,0 +1,1 @@
+"""What is declared: in a source's own header, in setup.py, in pyproject.toml."""

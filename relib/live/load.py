@@ -1,0 +1,187 @@
+"""The library's front door: build, load, and what is loaded."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import sysconfig
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from relib.building.builder import Build, build_extension
+from relib.errors import AlreadyLoaded, BuildGone, NotSupported
+from relib.live.module import Module
+
+if TYPE_CHECKING:
+    from relib.config import Config
+    from relib.extension import Extension
+
+__all__ = ["build", "get", "load", "modules"]
+
+_loaded: dict[str, Module] = {}
+_lock = threading.RLock()
+_names: dict[str, threading.RLock] = {}
+
+
+def build(
+    source: str | os.PathLike[str] | Extension,
+    *,
+    name: str | None = None,
+    config: Config | None = None,
+    force: bool = False,
+    **fields: object,
+) -> Build:
+    """Build an extension without loading it.
+
+    Args:
+        source: a .pyx, .py, .c or .cpp file, an :class:`relib.Extension`, or the public name of an
+            extension that the project in the current directory declares.
+        name: the public name; by default the file's, with the packages it lies in.
+        config: the configuration; by default that of the source's project.
+        force: compile even though the store has the result.
+        fields: any field of :class:`relib.Extension`, in place of what is declared.
+
+    Returns:
+        The build; ``cached`` says whether it came from the store.
+
+    Raises:
+        BuildError: it does not build; ``diagnostics`` say why.
+        SourceMissing, SourceUnreadable, BadName, UnknownExtension: there is no such thing to build.
+    """
+    from relib.project import find_extension
+
+    extension, found = find_extension(_source(source), name=name, config=config, **fields)
+    return build_extension(extension, found, force=force)
+
+
+def load(
+    source: str | os.PathLike[str] | Extension | Build,
+    *,
+    name: str | None = None,
+    config: Config | None = None,
+    **fields: object,
+) -> Module:
+    """Build an extension when that is needed, load it, and put it into ``sys.modules``.
+
+    Loading the same source again returns the module that is there, as it is.
+
+    Args:
+        source: as for :func:`relib.build`, or a Build.
+        name: the public name.
+        config: the configuration.
+        fields: any field of :class:`relib.Extension`.
+
+    Raises:
+        BuildError: it does not build.
+        LoadError: it does not load, or its code raises.
+        AlreadyLoaded: the name belongs to another source, or to a module that relib did not load.
+    """
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        raise NotSupported(
+            "relib needs a Python with the GIL, and this one is free-threaded: whether code is in "
+            "use can be shown only while every other thread stands still"
+        )
+    if isinstance(source, Build):
+        wanted, name, made = source.extension, source.name, source
+    else:
+        wanted, made = _source(source), None
+
+    def declared() -> tuple[Extension, Config]:
+        from relib.project import find_extension
+
+        return find_extension(wanted, name=name, config=config, **fields)
+
+    extension, found = declared()
+    with _lock:
+        turn = _names.setdefault(extension.name, threading.RLock())
+    with turn:
+        there = _present(extension.name, extension.main)
+        if there is not None:
+            return there
+        _import_parent(extension)
+        try:
+            module = Module(extension, found, made or build_extension(extension, found), declared)
+        except BuildGone:
+            # Another process has made room in the store between the two steps.
+            module = Module(extension, found, build_extension(extension, found), declared)
+        _loaded[extension.name] = module
+        return module
+
+
+def _source(source: str | os.PathLike[str] | Extension) -> str | Path | Extension:
+    """Paths are meant from the directory that is current now, also when they are looked at again."""
+    if isinstance(source, os.PathLike):
+        return Path(source).absolute()
+    if isinstance(source, str) and (os.sep in source or Path(source).suffix):
+        path = Path(source)
+        return path.absolute() if path.exists() or os.sep in source else source
+    return source
+
+
+def _present(name: str, source: Path) -> Module | None:
+    """The module that is loaded under this name already, if it is the one that is meant."""
+    there = get(name)
+    if there is not None:
+        if there.extension.main == source:
+            return there
+        raise AlreadyLoaded(
+            f"{name} is loaded from {there.extension.main}, so {source} cannot be; unload it "
+            f"first, or give the other one another name (name=...)",
+            name=name,
+            path=source,
+        )
+    other = sys.modules.get(name)
+    if other is not None:
+        origin = getattr(other, "__file__", None) or "the program itself"
+        raise AlreadyLoaded(
+            f"{name} has been imported already, from {origin}; load {source} before anything "
+            f"imports it, or give it another name (name=...)",
+            name=name,
+            path=source,
+        )
+    return None
+
+
+def _import_parent(extension: Extension) -> None:
+    """The package that the module lies in is imported first, as any import does."""
+    parent = extension.name.rpartition(".")[0]
+    if not parent or parent in sys.modules:
+        return
+    levels = extension.name.count(".") + (extension.main.stem == "__init__")
+    top = str(extension.main.parents[levels])
+    try:
+        importlib.import_module(parent)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{parent}.".startswith(f"{error.name}."):
+            raise
+        # A file loaded by its path, from outside its project: its package is beside it.
+        sys.path.append(top)
+        try:
+            importlib.invalidate_caches()
+            importlib.import_module(parent)
+        finally:
+            sys.path.remove(top)
+
+
+def get(name: str) -> Module | None:
+    """The loaded module of this public name, or None.
+
+    >>> get("nothing.of.that.name") is None
+    True
+    """
+    module = _loaded.get(name)
+    if module is not None and module.unloaded:
+        _loaded.pop(name, None)
+        return None
+    return module
+
+
+def modules() -> dict[str, Module]:
+    """All that is loaded, by public name.
+
+    >>> isinstance(modules(), dict)
+    True
+    """
+    return {name: module for name in list(_loaded) if (module := get(name)) is not None}

@@ -1,0 +1,223 @@
+"""The unload checklist: shows that nothing uses a version's code, then unmaps it.
+
+Every step either clears something or names a pin, and until all of them are clear nothing has been
+broken: the version goes on working.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from relib import _native
+from relib.live.pins import Pin, object_pins, signal_pin, thread_pin
+
+if TYPE_CHECKING:
+    from relib.live.version import Version
+
+__all__ = ["unload_version"]
+
+# One version at a time. Reentrant: finalizers run in here, and may unload something themselves.
+_unloading = threading.RLock()
+
+
+def _after_fork() -> None:
+    global _unloading
+    _unloading = threading.RLock()  # the thread that held it is not in the child
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def unload_version(
+    version: Version, *, search: bool | None = None, only_if_changed: bool = False
+) -> tuple[Pin, ...]:
+    """Unmap a version that relib no longer needs, or say what is in the way.
+
+    Args:
+        version: a version that is not current.
+        search: whether to look for the holders of pinned objects, which takes time for each object
+            of the program; by default where there are few enough.
+        only_if_changed: leave it when as much refers to its objects as the last time.
+
+    Returns:
+        The pins, which are also kept on the version; none when its code is gone.
+    """
+    with _unloading:
+        if version.state != "unloaded":
+            outside = _outside(version)
+            if not only_if_changed or not outside or outside != version.outside:
+                version.pins = _unload(version, search)
+                version.outside = outside
+        return version.pins
+
+
+def _outside(version: Version) -> int:
+    """How many references there are to its objects from elsewhere."""
+    if not version.held:
+        return 0
+    return sum(count for _, count in _native.held_from_outside(version.held, version.library))
+
+
+def _unload(version: Version, search: bool | None) -> tuple[Pin, ...]:
+    library = version.library
+    if not library.handle:
+        return _still_mapped(version)
+    started = time.perf_counter()
+    pins = _registered(version) or _referred(version, search) or _executing(library)
+    if pins:
+        return pins
+    # Nothing outside refers to any of its objects. Dropping them may still run code: theirs.
+    _give_up(version)
+    pins = _survivors(version) or _executing(library)
+    version.seconds["collect"] = time.perf_counter() - started
+    if pins:
+        return pins
+    started = time.perf_counter()
+    gone = library.close()
+    version.seconds["unload"] = time.perf_counter() - started
+    version.forget_path()
+    if not gone:
+        return _still_mapped(version)
+    version.state = "unloaded"
+    return ()
+
+
+# --- 1. what it has registered ---------------------------------------------------------------------
+
+
+def _registered(version: Version) -> tuple[Pin, ...]:
+    library = version.library
+    uses = library.uses
+    pins: list[Pin] = []
+    if version.shared_types:
+        pins.append(
+            Pin(
+                "shared type",
+                f"other Cython modules share its type {', '.join(version.shared_types)}",
+                len(version.shared_types),
+            )
+        )
+    if uses & _native.USES_FOR_EVER:
+        pins.append(
+            Pin("for ever", "it may have registered a hook that Python never takes back")
+        )
+    if uses & _native.USES_LOOSE:
+        pins.append(
+            Pin("for ever", "it has made an object that cannot be watched and may still be in use")
+        )
+    if uses & _native.USES_STATIC_TYPES:
+        types = [
+            name
+            for lo, hi, flags in library.segments
+            if "w" in flags
+            for name in _native.static_types(lo, hi)
+        ]
+        pins += [Pin("static type", f"its type {name} is static", type=name) for name in types]
+    if uses & _native.USES_SIGNALS and (
+        signals := _native.signal_handlers(library.lo, library.hi)
+    ):
+        pins.append(signal_pin(signals))
+    if uses & _native.USES_KEYS and (keys := _native.thread_keys(library.lo, library.hi)):
+        pins.append(
+            Pin("key", f"it is the destructor of {len(keys)} thread-specific keys", len(keys))
+        )
+    if uses & _native.USES_REGISTRIES:
+        pins += _pointers(library)
+    return tuple(pins)
+
+
+def _pointers(library: _native.Library) -> list[Pin]:
+    found = {}
+    for path, symbol, _offset, _target in _native.pointers_into(library.lo, library.hi):
+        # What libc keeps are exit handlers, which dlclose runs and removes itself
+        # (glibc 2.36, stdlib/cxa_finalize.c); signal handlers are the kernel's.
+        if Path(path).name.startswith(("libc.so", "libc-", "ld-linux")):
+            continue
+        where = f"{symbol} of " if symbol else ""
+        words = f"{where}{Path(path).name or 'the program'} points into its code"
+        found[words] = found.get(words, 0) + 1
+    return [Pin("pointer", words, count) for words, count in found.items()]
+
+
+# --- 2. who refers to its objects ------------------------------------------------------------------
+
+
+def _referred(version: Version, search: bool | None) -> tuple[Pin, ...]:
+    if not version.held:
+        return ()
+    outside = _native.held_from_outside(version.held, version.library)
+    if outside:
+        # Garbage that the program has just made and not collected yet does not count.
+        outside.clear()
+        gc.collect(0)
+        outside = _native.held_from_outside(version.held, version.library)
+    if not outside:
+        return _views(version.library)
+    return object_pins(
+        outside, lambda: _native.members(version.held, version.library), search=search
+    )
+
+
+def _views(library: _native.Library) -> tuple[Pin, ...]:
+    found = _native.instances_into(library)
+    return object_pins([(view, sys.getrefcount(view) - 4) for view in found], list) if found else ()
+
+
+def _give_up(version: Version) -> None:
+    if version.held:
+        _native.rejuvenate(version.held, version.library)
+        version.held.clear()
+        try:
+            gc.collect(0)
+        finally:
+            _native.disarm()
+
+
+def _survivors(version: Version) -> tuple[Pin, ...]:
+    library = version.library
+    alive: list[tuple[object, int]] = []
+    module = version.alive()
+    if module is not None:
+        alive.append((module, 1))
+        version.held.append(module)  # to look at it again next time
+    del module
+    for reference in library.created:
+        thing = reference()
+        if thing is not None:
+            alive.append((thing, 1))
+    thing = None
+    pins = object_pins(alive, list)
+    alive.clear()
+    pins += _views(library)
+    if library.capsules:
+        pins += (Pin("capsule", f"{library.capsules} capsules point into it", library.capsules),)
+    return pins
+
+
+# --- 3. who executes its code ----------------------------------------------------------------------
+
+
+def _executing(library: _native.Library) -> tuple[Pin, ...]:
+    lo, hi = library.lo, library.hi
+    pins = tuple(thread_pin(number, how) for number, how in _native.threads_inside(lo, hi))
+    if not pins and _native.calls_on_own_stack(lo, hi):
+        pins = (Pin("stack", "this call comes from its own code"),)
+    return pins
+
+
+# --- 4. whether it has gone ------------------------------------------------------------------------
+
+
+def _still_mapped(version: Version) -> tuple[Pin, ...]:
+    if version.library.is_mapped():
+        return (
+            Pin("mapped", "the loader keeps it: a thread_local destructor of its is still to run"),
+        )
+    version.state = "unloaded"
+    return ()
