@@ -4,7 +4,7 @@
 >>> fast = relib.load("fast.pyx")            # doctest: +SKIP
 >>> fast.module.fib(90)                      # doctest: +SKIP
 2880067194370816120
->>> fast.reload()                            # after an edit; None if there was none  # doctest: +SKIP
+>>> fast.reload()                            # doctest: +SKIP
 fast v2 · 612 ms · v1 unloaded
 """
 

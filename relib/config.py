@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from relib.declared.module_name import is_package
 from relib.errors import ConfigError
 from relib.file_paths import absolute
-from relib.declared.module_name import is_package
 from relib.pyproject import FILE_NAME, tool_table
 from relib.setting_values import (
     age_in_days,
@@ -257,7 +257,7 @@ SETTINGS: tuple[Setting, ...] = (
 )
 """Every setting. `Config` has one field for each, and `root`."""
 
-# What [tool.relib] may hold besides the settings: it declares extensions, see relib.declared.declaration.
+# What [tool.relib] may hold besides the settings: see relib.declared.declaration.
 _NOT_SETTINGS = ("extensions",)
 
 _BY_NAME: dict[str, Setting] = {

@@ -77,9 +77,7 @@ class Project:
             process.kill()
             output, errors = process.communicate()
             pytest.fail(f"the scenario did not end\n{output}\n{errors}")
-        assert process.returncode == status, (
-            f"exit status {process.returncode}\n{output}\n{errors}"
-        )
+        assert process.returncode == status, f"exit status {process.returncode}\n{output}\n{errors}"
         return Outcome(process.returncode, output, errors)
 
 

@@ -134,15 +134,6 @@ FREE = {
     "finished generator": "list(m.generator(3))",
 }
 
-REGISTERED = {
-    "atexit": ("atexit.register(m.function)", "atexit.unregister(sys.modules['held_f'])"),
-    "excepthook": ("setattr(sys, 'excepthook', m.twice)", "sys.excepthook = sys.__excepthook__"),
-    "copyreg": (
-        "copyreg.pickle(m.Counter, lambda c: None)",
-        "[copyreg.dispatch_table.pop(k) for k in list(copyreg.dispatch_table) if k.__name__ == 'Counter']",
-    ),
-}
-
 HELPERS = """
 # Once they are at their end, these no longer need the code.
 USED_UP = {"generator", "started generator", "coroutine", "asynchronous generator", "map"}

@@ -104,8 +104,9 @@ def test_a_python_file_is_compiled(project: Project) -> None:
 @pytest.mark.parametrize("text", [C_MODULE, SINGLE_PHASE], ids=["multi-phase", "single-phase"])
 def test_a_c_file_is_loaded_and_goes(project: Project, cc: str, text: str) -> None:
     project.write("spam.c", text)
-    assert project.run(
-        """
+    assert (
+        project.run(
+            """
         for cycle in range(3):
             spam = relib.load("spam.c")
             assert spam.module.answer() == 42
@@ -114,8 +115,10 @@ def test_a_c_file_is_loaded_and_goes(project: Project, cc: str, text: str) -> No
             assert report.bytes > 0
         say(mapped("spam"))
         """,
-        CC=cc,
-    ).value == 0
+            CC=cc,
+        ).value
+        == 0
+    )
 
 
 @pytest.mark.parametrize("cxx", ["g++", "clang++"])
@@ -125,16 +128,19 @@ def test_a_cpp_file_with_exceptions_is_loaded_and_goes(project: Project, cxx: st
     if shutil.which(cxx) is None:
         pytest.skip(f"{cxx} is not installed")
     project.write("spam.cpp", CPP_MODULE)
-    assert project.run(
-        """
+    assert (
+        project.run(
+            """
         for cycle in range(3):
             spam = relib.load("spam.cpp")
             assert spam.module.answer() == "forty-two"
             assert spam.unload().unloaded
         say(mapped("spam"))
         """,
-        CXX=cxx,
-    ).value == 0
+            CXX=cxx,
+        ).value
+        == 0
+    )
 
 
 def test_a_module_of_a_package_gets_its_dotted_name(project: Project) -> None:
@@ -214,8 +220,9 @@ def test_numpy_is_found_when_it_is_cimported(project: Project) -> None:
         def make(int n): return np.arange(n, dtype=float)
         """,
     )
-    assert project.run(
-        """
+    assert (
+        project.run(
+            """
         for cycle in range(3):
             arrays = relib.load("arrays.pyx")
             assert arrays.module.total(arrays.module.make(5)) == 10.0
@@ -223,7 +230,9 @@ def test_numpy_is_found_when_it_is_cimported(project: Project) -> None:
             assert report.unloaded, report
         say(mapped("arrays"))
         """
-    ).value == 0
+        ).value
+        == 0
+    )
 
 
 def test_loading_the_same_source_again_gives_the_same_module(project: Project) -> None:
@@ -298,9 +307,7 @@ def test_a_missing_symbol_is_named(project: Project) -> None:
         ('PyErr_SetString(PyExc_ValueError, "no luck"); return NULL;', "no luck"),
     ],
 )
-def test_an_init_function_that_fails_is_reported(
-    project: Project, body: str, words: str
-) -> None:
+def test_an_init_function_that_fails_is_reported(project: Project, body: str, words: str) -> None:
     project.write("spam.c", C_MODULE.replace("return PyModuleDef_Init(&definition);", body))
     project.run(
         f"""
@@ -332,7 +339,9 @@ def test_a_file_without_init_function_is_reported(project: Project) -> None:
 
 
 def test_an_exception_in_the_body_leaves_nothing_behind(project: Project) -> None:
-    project.write("fast.pyx", "cdef class C: pass\nkept = C()\ndef f(): raise KeyError('body')\nf()")
+    project.write(
+        "fast.pyx", "cdef class C: pass\nkept = C()\ndef f(): raise KeyError('body')\nf()"
+    )
     project.run(
         """
         try:

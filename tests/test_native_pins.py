@@ -110,6 +110,7 @@ int guard(uintptr_t before, uintptr_t after) {
     uintptr_t page = ((uintptr_t)guarded + 65535) & ~(uintptr_t)65535;
     ((uintptr_t *)page)[-1] = before;
     *(uintptr_t *)(page + 65536) = after;
+    *(uintptr_t *)page = before; /* so that there is a page */
     return mprotect((void *)page, 65536, PROT_NONE);
 }
 """

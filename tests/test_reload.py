@@ -18,7 +18,7 @@ def test_an_edit_is_answered_and_the_old_code_goes(project: Project) -> None:
         assert public is fast.module is sys.modules["fast"]
         assert public.f() == 2 and not hasattr(public, "x")
         assert (report.version, report.previous, report.unloaded) == (2, 1, True)
-        assert {"translate", "compile", "load", "exec", "collect", "unload", "total"} <= set(report.seconds)
+        assert {"translate", "compile", "load", "exec", "collect", "unload"} <= set(report.seconds)
         assert fast.version == 2 and [past.number for past in fast.history] == [1, 2]
         assert mapped("fast") == 1 and relib.retired() == []
         json.dumps(report.as_dict())
@@ -137,6 +137,7 @@ def test_a_version_in_use_is_retired_named_and_goes_by_itself(project: Project) 
     project.run(
         """
         fast = relib.load("fast.pyx")
+        before = threads()
         callbacks = [fast.module.f]
         thing = fast.module.C()
         open("fast.pyx", "w").write("def f(): return 2")
@@ -159,7 +160,7 @@ def test_a_version_in_use_is_retired_named_and_goes_by_itself(project: Project) 
         del thing
         until(lambda: mapped("fast") == 1)
         assert relib.retired() == []
-        until(lambda: threads() == 1)
+        until(lambda: threads() == before)
         """
     )
 
@@ -171,7 +172,8 @@ def test_before_unload_is_called_once_before_the_code_goes(project: Project) -> 
         import builtins
         builtins.said = []
         fast = relib.load("fast.pyx")
-        open("fast.pyx", "w").write("import builtins\\ndef before_unload(): builtins.said.append(2)")
+        source = open("fast.pyx").read().replace("append(1)", "append(2)")
+        open("fast.pyx", "w").write(source)
         assert fast.reload().unloaded
         assert said == [1]
         assert fast.unload().unloaded
@@ -201,7 +203,8 @@ def test_a_before_unload_that_raises_keeps_the_module(project: Project) -> None:
 
 def test_a_before_unload_that_hangs_keeps_the_module(project: Project) -> None:
     project.write(
-        "fast.pyx", "def before_unload():\n    import __main__\n    __main__.gate.wait()\ndef f(): return 1"
+        "fast.pyx",
+        "def before_unload():\n    import __main__\n    __main__.gate.wait()\ndef f(): return 1",
     )
     project.run(
         """

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from relib.declared.cimports import package_include_dirs, survey
-from relib.errors import ProjectError
 from relib.declared.source_facts import read_facts
 from relib.declared.source_header import Header, parse_c_header, parse_cython_header, parse_list
+from relib.errors import ProjectError
 
 PATH = Path("fast.pyx")
 

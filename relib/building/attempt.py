@@ -29,7 +29,7 @@ from relib.extension import Extension
 __all__ = ["InputsChanged", "Order", "Witness", "attempt"]
 
 
-class InputsChanged(Exception):  # noqa: N818  # nothing went wrong
+class InputsChanged(Exception):  # nothing went wrong
     """Inputs changed while they were being built."""
 
     def __init__(self, paths: Iterable[str]) -> None:

@@ -67,6 +67,8 @@ class Build:
     """relib's build version."""
     extension: Extension
     """What was built."""
+    config: Config
+    """The settings it was built with."""
 
     def hold(self) -> Hold:
         """Keep the build in the store while it is mapped: until Hold.release(), or process end.
@@ -117,7 +119,7 @@ def build_extension(extension: Extension, config: Config, *, force: bool = False
         if found is None:
             return None
         total = time.perf_counter() - begun
-        return _build(extension, *found, config.root, {"check": total, "total": total}, cached=True)
+        return _build(extension, config, *found, {"check": total, "total": total}, cached=True)
 
     if (build := find()) is not None:
         return build
@@ -133,7 +135,7 @@ def build_extension(extension: Extension, config: Config, *, force: bool = False
     seconds = {"check": checked, **manifest.seconds}
     seconds["store"] = total - sum(seconds.values())
     seconds["total"] = total
-    return _build(extension, directory, manifest, config.root, seconds, cached=False)
+    return _build(extension, config, directory, manifest, seconds, cached=False)
 
 
 def inputs_of(extension: Extension, config: Config) -> tuple[Path, ...]:
@@ -206,9 +208,9 @@ def _make(
 
 def _build(
     extension: Extension,
+    config: Config,
     directory: Path,
     manifest: Manifest,
-    root: Path,
     seconds: Mapping[str, float],
     *,
     cached: bool,
@@ -220,7 +222,7 @@ def _build(
         fingerprint=manifest.fingerprint,
         library=directory / manifest.library,
         kind=manifest.kind,
-        source=located(manifest.source, root),
+        source=located(manifest.source, config.root),
         inputs=_located(
             tuple(
                 path
@@ -228,7 +230,7 @@ def _build(
                 for path, digest in digests.items()
                 if digest is not None
             ),
-            root,
+            config.root,
         ),
         seconds=seconds,
         cached=cached,
@@ -237,6 +239,7 @@ def _build(
         cython=manifest.cython,
         relib=manifest.relib,
         extension=extension,
+        config=config,
     )
 
 

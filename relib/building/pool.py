@@ -29,7 +29,7 @@ _SCRIPT = Path(__file__).with_name("worker.py")
 
 
 @dataclass(eq=False)
-class Died(Exception):  # noqa: N818  # a fact for translate(), which makes the error of it
+class Died(Exception):  # a fact for translate(), which makes the error of it
     """The process ended before it answered, or could not be started."""
 
     reason: str
@@ -38,7 +38,7 @@ class Died(Exception):  # noqa: N818  # a fact for translate(), which makes the 
 
 
 @dataclass(eq=False)
-class Expired(Exception):  # noqa: N818
+class Expired(Exception):
     """The process did not answer in time; it was ended."""
 
     output: str

@@ -59,6 +59,7 @@ def main(parent: int) -> None:
         log = _Log()
         _cython("Compiler.Main")
         _make_collectable()
+        _name_in_full()
     except BaseException as error:
         reason = "".join(traceback.format_exception_only(error)).strip()
         _send(connection, {"failed": reason, "traceback": traceback.format_exc()})
@@ -225,6 +226,16 @@ def _make_collectable() -> None:
     _cython("Compiler.Symtab").CClassScope.has_cyclic_pyobject_attrs = property(get, put)
 
 
+def _name_in_full() -> None:
+    """Have the comments in the C name their sources by absolute paths.
+
+    They lead from an error in the C to the line that it was made of. Cython makes them relative to
+    the working directory (Cython 3.1 to 3.3, Compiler/Scanning.py).
+    """
+    descriptor = _cython("Compiler.Scanning").FileSourceDescriptor
+    descriptor.get_description = lambda source: source.filename
+
+
 def translate(request: dict[str, Any], log: _Log) -> dict[str, Any]:
     """Translate one source.
 
@@ -264,8 +275,6 @@ def translate(request: dict[str, Any], log: _Log) -> dict[str, Any]:
                 include_path=request["include_path"],
                 compiler_directives=_directives(request["directives"]),
                 shared_utility_qualified_name=request["shared"],
-                # Absolute paths in the comments, by which errors in the C find their source line.
-                relative_path_in_code_position_comments=False,
                 errors_to_stderr=0,
                 annotate=False,
             )

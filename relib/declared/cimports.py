@@ -15,10 +15,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from relib.file_paths import absolute
 from relib.declared.module_name import package_of
 from relib.declared.source_facts import CYTHON_SUFFIXES, Facts, read_facts
 from relib.declared.source_header import Header
+from relib.file_paths import absolute
 
 __all__ = ["Survey", "package_include_dirs", "survey"]
 

@@ -14,14 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from relib.declared.cimports import Survey, package_include_dirs, survey
 from relib.config import Config
+from relib.declared.cimports import Survey, package_include_dirs, survey
+from relib.declared.source_facts import CPLUSPLUS_SUFFIXES, CYTHON_SUFFIXES, SOURCE_SUFFIXES
+from relib.declared.source_header import Header
 from relib.errors import ConfigError, SourceMissing, SourceUnreadable
 from relib.extension import Extension
 from relib.file_paths import resolve_path
 from relib.setting_values import directive_pairs
-from relib.declared.source_facts import CPLUSPLUS_SUFFIXES, CYTHON_SUFFIXES, SOURCE_SUFFIXES
-from relib.declared.source_header import Header
 from relib.spelling import did_you_mean
 
 __all__ = ["FIELDS", "check_source", "make_extension", "override", "read_fields"]

@@ -248,8 +248,8 @@ def main() -> None:
     root, result_path = sys.argv[1:3]
     os.chdir(root)
     script = os.path.join(root, "setup.py")
-    # As `python setup.py build_ext --inplace` would have them; the -P that relib.declared.setup_script
-    # gives keeps this file's directory off the path.
+    # As `python setup.py build_ext --inplace` would have them; the -P that
+    # relib.declared.setup_script gives keeps this file's directory off the path.
     sys.path.insert(0, root)
     sys.argv[:] = ["setup.py", "build_ext", "--inplace"]
     recorder = Recorder()

@@ -1,7 +1,7 @@
 """Finds out which extensions a setup.py declares, without building any.
 
-The script is run (there is no other way to know) in a process of its own by relib.declared.setup_runner, and
-run again only when something that it read has changed. For Cython sources that is not their whole
+The script is run (there is no other way to know) in a process of its own by
+relib.declared.setup_runner, and run again only when something that it read has changed. For Cython sources that is not their whole
 contents, or every edit would cost the second that a setup.py takes: it is their headers, cimports
 and includes, which is all that cythonize() reads in them.
 """
@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from relib.declared.source_facts import CYTHON_SUFFIXES, SOURCE_SUFFIXES, read_facts
 from relib.errors import ProjectError
 from relib.file_paths import absolute
-from relib.declared.source_facts import CYTHON_SUFFIXES, SOURCE_SUFFIXES, read_facts
 
 __all__ = ["DeclaredBySetup", "read_setup_script"]
 

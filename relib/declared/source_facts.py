@@ -1,7 +1,7 @@
 """Reads from a source, without Cython, what its build has to know before Cython or a compiler runs.
 
-That is its header (see relib.declared.source_header), and what it cimports and includes: a cimported .pxd
-has a header of its own, and a cimported numpy needs its include directory.
+That is its header (see relib.declared.source_header), and what it cimports and includes: a
+cimported .pxd has a header of its own, and a cimported numpy needs its include directory.
 """
 
 from __future__ import annotations

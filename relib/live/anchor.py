@@ -40,7 +40,9 @@ def ensure(cython: str) -> None:
                 importlib.import_module(name)
             except ModuleNotFoundError as error:
                 if error.name != name:
-                    raise LoadError(f"the anchor {name} does not load: {error}", name=name) from error
+                    raise LoadError(
+                        f"the anchor {name} does not load: {error}", name=name
+                    ) from error
                 _load(name, cython)
         # Instances of these point into the module that made them; see csrc/instances.h.
         shared = vars(sys.modules[anchor.names(cython)[0]])

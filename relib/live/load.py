@@ -83,17 +83,15 @@ def load(
             "relib needs a Python with the GIL, and this one is free-threaded: whether code is in "
             "use can be shown only while every other thread stands still"
         )
-    if isinstance(source, Build):
-        wanted, name, made = source.extension, source.name, source
-    else:
-        wanted, made = _source(source), None
+    made = source if isinstance(source, Build) else None
+    wanted = source.extension if isinstance(source, Build) else _source(source)
 
     def declared() -> tuple[Extension, Config]:
         from relib.project import find_extension
 
         return find_extension(wanted, name=name, config=config, **fields)
 
-    extension, found = declared()
+    extension, found = (made.extension, config or made.config) if made else declared()
     with _lock:
         turn = _names.setdefault(extension.name, threading.RLock())
     with turn:
@@ -111,7 +109,7 @@ def load(
 
 
 def _source(source: str | os.PathLike[str] | Extension) -> str | Path | Extension:
-    """Paths are meant from the directory that is current now, also when they are looked at again."""
+    """A path is meant from the directory that is current now, whenever it is looked at again."""
     if isinstance(source, os.PathLike):
         return Path(source).absolute()
     if isinstance(source, str) and (os.sep in source or Path(source).suffix):

@@ -136,6 +136,7 @@ class Module:
         Whatever is raised, the current version goes on running.
         """
         from relib.building.builder import build_extension
+
         with self._lock:
             self._require_loaded()
             started = time.perf_counter()
@@ -243,11 +244,11 @@ class Module:
     ) -> Report:
         size = version.size
         pins = retire(version)
-        phases = {
-            **seconds,
-            **{key: version.seconds[key] for key in ("collect", "unload") if key in version.seconds},
-            "total": time.perf_counter() - started,
-        }
+        phases = dict(seconds)
+        for phase in ("collect", "unload"):
+            if phase in version.seconds:
+                phases[phase] = version.seconds[phase]
+        phases["total"] = time.perf_counter() - started
         return Report(
             self.name,
             action,
@@ -280,9 +281,9 @@ class _UnloadedModule(ModuleType):
     """What a public module object becomes when its module has been unloaded."""
 
     def __getattribute__(self, attribute: str) -> object:
-        if attribute.startswith("__") and attribute.endswith("__"):
-            return super().__getattribute__(attribute)
-        _refuse(self)
+        if not (attribute.startswith("__") and attribute.endswith("__")):
+            _refuse(self)
+        return super().__getattribute__(attribute)
 
     def __setattr__(self, attribute: str, value: object) -> None:
         _refuse(self)

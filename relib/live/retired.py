@@ -98,7 +98,7 @@ def _sweep() -> list[Version]:
 
 
 def _tell(version: Version) -> None:
-    for listener in list(_listeners):
+    for listener in _listeners:
         listener(version)
 
 

@@ -88,7 +88,7 @@ def _unload(version: Version, search: bool | None) -> tuple[Pin, ...]:
     return ()
 
 
-# --- 1. what it has registered ---------------------------------------------------------------------
+# --- 1. what it has registered --------------------------------------------------------------------
 
 
 def _registered(version: Version) -> tuple[Pin, ...]:
@@ -104,9 +104,7 @@ def _registered(version: Version) -> tuple[Pin, ...]:
             )
         )
     if uses & _native.USES_FOR_EVER:
-        pins.append(
-            Pin("for ever", "it may have registered a hook that Python never takes back")
-        )
+        pins.append(Pin("for ever", "it may have registered a hook that Python never takes back"))
     if uses & _native.USES_LOOSE:
         pins.append(
             Pin("for ever", "it has made an object that cannot be watched and may still be in use")
@@ -119,9 +117,7 @@ def _registered(version: Version) -> tuple[Pin, ...]:
             for name in _native.static_types(lo, hi)
         ]
         pins += [Pin("static type", f"its type {name} is static", type=name) for name in types]
-    if uses & _native.USES_SIGNALS and (
-        signals := _native.signal_handlers(library.lo, library.hi)
-    ):
+    if uses & _native.USES_SIGNALS and (signals := _native.signal_handlers(library.lo, library.hi)):
         pins.append(signal_pin(signals))
     if uses & _native.USES_KEYS and (keys := _native.thread_keys(library.lo, library.hi)):
         pins.append(
@@ -133,7 +129,7 @@ def _registered(version: Version) -> tuple[Pin, ...]:
 
 
 def _pointers(library: _native.Library) -> list[Pin]:
-    found = {}
+    found: dict[str, int] = {}
     for path, symbol, _offset, _target in _native.pointers_into(library.lo, library.hi):
         # What libc keeps are exit handlers, which dlclose runs and removes itself
         # (glibc 2.36, stdlib/cxa_finalize.c); signal handlers are the kernel's.
@@ -145,7 +141,7 @@ def _pointers(library: _native.Library) -> list[Pin]:
     return [Pin("pointer", words, count) for words, count in found.items()]
 
 
-# --- 2. who refers to its objects ------------------------------------------------------------------
+# --- 2. who refers to its objects -----------------------------------------------------------------
 
 
 def _referred(version: Version, search: bool | None) -> tuple[Pin, ...]:
@@ -200,7 +196,7 @@ def _survivors(version: Version) -> tuple[Pin, ...]:
     return pins
 
 
-# --- 3. who executes its code ----------------------------------------------------------------------
+# --- 3. who executes its code ---------------------------------------------------------------------
 
 
 def _executing(library: _native.Library) -> tuple[Pin, ...]:
@@ -211,7 +207,7 @@ def _executing(library: _native.Library) -> tuple[Pin, ...]:
     return pins
 
 
-# --- 4. whether it has gone ------------------------------------------------------------------------
+# --- 4. whether it has gone -----------------------------------------------------------------------
 
 
 def _still_mapped(version: Version) -> tuple[Pin, ...]:

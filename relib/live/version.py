@@ -11,6 +11,7 @@ import time
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib import abc
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -287,7 +288,7 @@ def _execute(version: Version, module: ModuleType) -> None:
         _native.drop_reference(module)
 
 
-class Loader:
+class Loader(abc.Loader):
     """What ``__loader__`` and ``__spec__.loader`` of a module loaded by relib are."""
 
     def __init__(self, version: Version) -> None:

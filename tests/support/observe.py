@@ -28,7 +28,18 @@ __all__ = [
 class _MallInfo(ctypes.Structure):
     _fields_ = [
         (name, ctypes.c_size_t)
-        for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks used free keepcost".split()
+        for name in [
+            "arena",
+            "ordblks",
+            "smblks",
+            "hblks",
+            "hblkhd",
+            "usmblks",
+            "fsmblks",
+            "used",
+            "free",
+            "keepcost",
+        ]
     ]
 
 
@@ -59,11 +70,11 @@ def heap() -> int:
 
 
 def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 def threads() -> int:
-    return len(os.listdir("/proc/self/task"))
+    return sum(1 for _ in Path("/proc/self/task").iterdir())
 
 
 def until(condition, seconds: float = 20.0) -> None:
@@ -72,7 +83,9 @@ def until(condition, seconds: float = 20.0) -> None:
     tick = threading.Event()
     while not condition():
         if time.monotonic() > end:
-            raise AssertionError(f"not so within {seconds} s; retired: {[(v, v.pins) for v in relib.retired()]}")
+            raise AssertionError(
+                f"not so within {seconds} s; retired: {[(v, v.pins) for v in relib.retired()]}"
+            )
         tick.wait(0.005)
 
 
