@@ -1,10 +1,10 @@
 """The anchors: three modules per Cython version that own the types which Cython modules share.
 
 Functions, generators, coroutines, memoryviews and more of a Cython module are instances of types
-that live in an ABI module (``sys.modules["_cython_3_3_1"]``) and are backed by the code of whichever
-module made them first (Cython 3.3, Utility/CommonStructures.c, ``__Pyx_FetchCommonTypeFromSpec``).
-Were that module a reloadable one, it could never be unloaded. So the anchors make them, before any
-reloadable module is loaded, and are never unloaded:
+that live in an ABI module (``sys.modules["_cython_3_3_1"]``) and are backed by the code of the
+module that made them first (Cython 3.3, Utility/CommonStructures.c,
+``__Pyx_FetchCommonTypeFromSpec``). Were that module a reloadable one, it could never be unloaded.
+So the anchors make them, before any reloadable module is loaded, and are never unloaded:
 
 ``shared_<version>``
     Cython's own shared utility module: memoryview, array, and the helper code that modules

@@ -90,36 +90,40 @@ class _Process:
         return self._process.poll() is None
 
     def start(self, deadline: float) -> None:
-        """Wait until Cython has been imported."""
+        """Wait until Cython has been imported; raises what `translate` raises."""
         if not self._ready:
-            hello = self.ask({"sys_path": search_path()}, deadline)
+            with self._guarded():
+                self._send({"sys_path": search_path()}, deadline)
+                hello = self._receive(deadline)
             if "failed" in hello:
                 self.stop()
                 raise Died(f"it cannot import Cython: {hello['failed']}", hello["traceback"])
             self._ready = True
 
-    def ask(self, request: dict[str, Any], deadline: float) -> dict[str, Any]:
-        """Return the answer to a request.
+    def begin(self, request: dict[str, Any], deadline: float) -> None:
+        """Give it a request; return when it has been taken up. Raises what `finish` raises."""
+        with self._guarded():
+            self._send(request, deadline)
+            self._receive(deadline)
 
-        However this is left but by returning, the process has been ended: an answer that comes
-        later would be taken for that to the next request.
+    def finish(self, deadline: float) -> dict[str, Any]:
+        """Return the result of the request that has been taken up.
 
         Raises:
-            Died: it ended instead.
+            Died: the process ended instead.
             Expired: there was no answer before `deadline` (of time.monotonic).
         """
+        with self._guarded():
+            return self._receive(deadline)
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """End the process if the exchange is broken off, for whatever reason.
+
+        An answer that came later would be taken for that to the next request.
+        """
         try:
-            self._socket.settimeout(max(0.001, deadline - time.monotonic()))
-            self._socket.sendall(json.dumps(request).encode("ascii") + b"\n")
-            while (end := self._buffer.find(b"\n")) < 0:
-                self._socket.settimeout(max(0.001, deadline - time.monotonic()))
-                chunk = self._socket.recv(1 << 16)
-                if not chunk:
-                    raise ConnectionResetError
-                self._buffer += chunk
-            line = bytes(self._buffer[:end])
-            del self._buffer[: end + 1]
-            answer: dict[str, Any] = json.loads(line)
+            yield
         except TimeoutError:
             raise Expired(self.stop()) from None
         except OSError:
@@ -131,7 +135,22 @@ class _Process:
         except BaseException:
             self.stop()
             raise
-        return answer
+
+    def _send(self, message: dict[str, Any], deadline: float) -> None:
+        self._socket.settimeout(max(0.001, deadline - time.monotonic()))
+        self._socket.sendall(json.dumps(message).encode("ascii") + b"\n")
+
+    def _receive(self, deadline: float) -> dict[str, Any]:
+        while (end := self._buffer.find(b"\n")) < 0:
+            self._socket.settimeout(max(0.001, deadline - time.monotonic()))
+            chunk = self._socket.recv(1 << 16)
+            if not chunk:
+                raise ConnectionResetError
+            self._buffer += chunk
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        message: dict[str, Any] = json.loads(line)
+        return message
 
     def output(self) -> str:
         """What the process has printed since the last request."""
@@ -202,11 +221,15 @@ class Pool:
             Died: the process ended instead, or could not be started.
             Expired: it took too long.
         """
-        with self._borrowed(version) as process:
+        with self._slots:
             deadline = time.monotonic() + timeout
-            process.start(deadline)
-            answer = process.ask(request, deadline)
-            answer["output"] = process.output()
+            process = self._begun(request, version, deadline)
+            try:
+                answer = process.finish(deadline)
+                answer["output"] = process.output()
+            except BaseException:
+                process.stop()
+                raise
             if answer["last"]:
                 process.stop()
             else:
@@ -217,6 +240,7 @@ class Pool:
         """Start a process, so that the first request finds it importing Cython or done with it."""
         if self._slots.acquire(blocking=False):
             try:
+                self._idle = [process for process in self._idle if process.alive()]
                 if not self._idle:
                     self._idle.append(self._started(version))
             except Died:
@@ -233,16 +257,21 @@ class Pool:
         """The ids of the processes that are alive."""
         return [process.pid for process in self._all if process.alive()]
 
-    @contextlib.contextmanager
-    def _borrowed(self, version: str) -> Iterator[_Process]:
-        with self._slots:
-            while self._idle:
-                process = self._idle.pop()
-                if process.alive() and process.version == version:
-                    yield process
-                    return
-                process.stop()
-            yield self._started(version)
+    def _begun(self, request: dict[str, Any], version: str, deadline: float) -> _Process:
+        """A process that has taken up the request."""
+        while self._idle:
+            process = self._idle.pop()
+            if process.alive() and process.version == version:
+                # It may have died in its sleep: then another one can still do it.
+                with contextlib.suppress(Died):
+                    process.start(deadline)
+                    process.begin(request, deadline)
+                    return process
+            process.stop()
+        process = self._started(version)
+        process.start(deadline)
+        process.begin(request, deadline)
+        return process
 
     def _started(self, version: str) -> _Process:
         process = _Process(version)

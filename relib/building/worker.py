@@ -2,8 +2,8 @@
 
 Run as a script by :mod:`relib.building.pool`, never imported there for what it does: it needs
 nothing of relib, so that it starts without it. Its stdin is a socket on which each line is a JSON
-object: first `{"sys_path": [...]}`, answered by `{"ready": true}` or `{"failed": ...}`, then one
-answer to each request of :func:`translate`. What Cython prints goes to stdout and stderr, which are
+object: first `{"sys_path": [...]}`, answered by `{"ready": true}` or `{"failed": ...}`, then
+requests of :func:`translate`, each answered by `{"begun": true}` and its result. What Cython prints goes to stdout and stderr, which are
 one file that the parent reads.
 """
 
@@ -81,6 +81,7 @@ def main(parent: int) -> None:
             return
         os.ftruncate(1, 0)
         os.lseek(1, 0, os.SEEK_SET)
+        _send(connection, {"begun": True})
         answer = translate(json.loads(line), log)
         answer["last"] = answer["crash"] is not None or _resident() > _MEMORY_BYTES
         sys.stdout.flush()

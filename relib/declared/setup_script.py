@@ -1,9 +1,9 @@
 """Finds out which extensions a setup.py declares, without building any.
 
 The script is run (there is no other way to know) in a process of its own by
-relib.declared.setup_runner, and run again only when something that it read has changed. For Cython sources that is not their whole
-contents, or every edit would cost the second that a setup.py takes: it is their headers, cimports
-and includes, which is all that cythonize() reads in them.
+relib.declared.setup_runner, and run again only when something that it read has changed. For Cython
+sources that is not their whole contents, or every edit would cost the second that a setup.py takes:
+it is their headers, cimports and includes, which is all that cythonize() reads in them.
 """
 
 from __future__ import annotations

@@ -27,20 +27,9 @@ __all__ = [
 
 class _MallInfo(ctypes.Structure):
     _fields_ = [
-        (name, ctypes.c_size_t)
-        for name in [
-            "arena",
-            "ordblks",
-            "smblks",
-            "hblks",
-            "hblkhd",
-            "usmblks",
-            "fsmblks",
-            "used",
-            "free",
-            "keepcost",
-        ]
+        (name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd")
     ]
+    _fields_ += [(name, ctypes.c_size_t) for name in ("usmblks", "fsmblks", "used", "free", "keep")]
 
 
 _mallinfo2 = ctypes.CDLL(None).mallinfo2
