@@ -11,6 +11,7 @@
 #include "pointers.h"
 #include "static_types.h"
 #include "threads.h"
+#include "upgrade.h"
 
 static PyMethodDef methods[] = {
     {"create", relib_create, METH_VARARGS, NULL},
@@ -18,6 +19,7 @@ static PyMethodDef methods[] = {
     {"drop_reference", relib_drop_reference, METH_O, NULL},
     {"share_namespace", relib_share_namespace, METH_VARARGS, NULL},
     {"held_from_outside", relib_held_from_outside, METH_VARARGS, NULL},
+    {"become", relib_become, METH_VARARGS, NULL},
     {"watch_instances", relib_watch_instances, METH_O, NULL},
     {"instances_into", relib_instances_into, METH_O, NULL},
     {"members", relib_members, METH_VARARGS, NULL},

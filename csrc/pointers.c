@@ -86,43 +86,51 @@ search_copies(search *all, const struct dl_phdr_info *info, uintptr_t lo, uintpt
     }
 }
 
-/* Reads in place what is mapped readable at [lo, hi). Returns how far it got.
-   Only pages that somebody has touched: the others hold no pointer, and one of a file that has
-   been truncated since would raise SIGBUS. */
-static uintptr_t
-search_pages(search *all, const struct dl_phdr_info *info, uintptr_t lo, uintptr_t hi)
-{
-    relib_pages pages[64];
-    while (lo < hi) {
-        uintptr_t next;
-        int count = relib_pages_in_use(&all->mappings, lo, hi, pages, 64, &next);
-        if (count < 0)
-            return lo;
-        for (int i = 0; i < count; i++)
-            search_words(all, info, (const uintptr_t *)pages[i].lo, pages[i].lo, pages[i].hi);
-        lo = next;
-    }
-    return hi;
-}
-
 /* A library may have taken the right to read some of its own data away (a guard page in .bss).
    Where the kernel tells quickly what can be read, the rest is read in place; else copied, which
-   takes five times as long. */
+   takes five times as long. `mapping` is the last one that was looked up. */
+static void
+search_part(search *all, const struct dl_phdr_info *info, uintptr_t lo, uintptr_t hi,
+            relib_mapping *mapping)
+{
+    while (lo < hi) {
+        int known = 1;
+        if (lo - mapping->lo >= mapping->hi - mapping->lo)
+            known = relib_mapping_at(&all->mappings, lo, mapping);
+        if (known < 0 || !all->mappings.quick) {
+            search_copies(all, info, lo, hi);
+            return;
+        }
+        if (known == 0)
+            return;
+        uintptr_t from = mapping->lo > lo ? mapping->lo : lo;
+        uintptr_t to = mapping->hi < hi ? mapping->hi : hi;
+        if (from < to && mapping->readable)
+            search_words(all, info, (const uintptr_t *)from, from, to);
+        lo = mapping->hi;
+    }
+}
+
+/* Only pages that somebody has touched: the others hold no pointer, and one of a file that has
+   been truncated since would raise SIGBUS. */
 static void
 search_segment(search *all, const struct dl_phdr_info *info, uintptr_t lo, uintptr_t hi)
 {
-    relib_mapping mapping;
+    relib_mapping mapping = {0, 0, 0};
+    relib_pages pages[64];
     lo = (lo + 7) & ~(uintptr_t)7;
     hi &= ~(uintptr_t)7;
-    while (lo < hi && relib_mapping_at(&all->mappings, lo, &mapping) > 0 && all->mappings.quick) {
-        uintptr_t from = mapping.lo > lo ? mapping.lo : lo;
-        uintptr_t to = mapping.hi < hi ? mapping.hi : hi;
-        if (from < to && mapping.readable && (lo = search_pages(all, info, from, to)) < to)
-            break;
-        lo = mapping.hi;
+    while (lo < hi) {
+        uintptr_t next;
+        int count = relib_pages_in_use(&all->mappings, lo, hi, pages, 64, &next);
+        if (count < 0) {
+            search_copies(all, info, lo, hi);
+            return;
+        }
+        for (int i = 0; i < count; i++)
+            search_part(all, info, pages[i].lo, pages[i].hi, &mapping);
+        lo = next;
     }
-    if (lo < hi)
-        search_copies(all, info, lo, hi);
 }
 
 /* Called under the loader's list lock, so that no library goes away meanwhile. It must not call

@@ -319,12 +319,12 @@ PROGRESS = """
     from relib.cli import progress
 
     progress.PATIENCE = 0.001
-    with progress.progress("building", 2) as step:
-        step()
-        while step.__self__._shown is None:
+    with progress.progress("building", 2) as bar:
+        bar.advance()
+        while not bar.is_shown:
             time.sleep(0.001)
-        print("one line of output")
-        step()
+        bar.echo("one line of output")
+        bar.advance()
 """
 
 

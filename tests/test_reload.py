@@ -94,16 +94,25 @@ def test_a_bad_edit_changes_nothing_and_the_next_good_one_works(
 
 
 def test_force_loads_the_same_build_anew(project: Project) -> None:
-    project.write("fast.pyx", "import random\nx = random.random()\ndef f(): return x")
+    project.write(
+        "fast.pyx",
+        """
+        import random
+        x = random.random()
+        def f(): return x
+        cdef class C:
+            def x(self): return x
+        """,
+    )
     project.run(
         """
         fast = relib.load("fast.pyx")
-        x, f = fast.module.x, fast.module.f
+        x, thing = fast.module.x, fast.module.C()
         report = fast.reload(force=True)
         assert fast.module.x != x and fast.module.f() == fast.module.x
-        assert f() == x               # the retired copy has data of its own
+        assert thing.x() == x         # the retired copy has data of its own
         assert not report.unloaded and mapped("fast") == 2
-        del f
+        del thing
         until(lambda: mapped("fast") == 1)
         """
     )
@@ -133,12 +142,12 @@ def test_rollback_runs_the_earlier_build_until_the_next_edit(project: Project) -
 
 
 def test_a_version_in_use_is_retired_named_and_goes_by_itself(project: Project) -> None:
-    project.write("fast.pyx", "def f(): return 1\ncdef class C:\n    def m(self): return 1")
+    project.write("fast.pyx", "def g(): return 1\ncdef class C:\n    def m(self): return 1")
     project.run(
         """
         fast = relib.load("fast.pyx")
         before = threads()
-        callbacks = [fast.module.f]
+        callbacks = [fast.module.g]
         thing = fast.module.C()
         open("fast.pyx", "w").write("def f(): return 2")
         report = fast.reload()
@@ -147,7 +156,7 @@ def test_a_version_in_use_is_retired_named_and_goes_by_itself(project: Project) 
         [version] = relib.retired()
         assert (version.number, version.state) == (1, "retired")
         words = "; ".join(map(str, version.pins))
-        assert "function fast.f" in words and "list" in words, words
+        assert "function fast.g" in words and "list" in words, words
         assert "class fast.C" in words and "instance of C" in words, words
         try:
             report.require_unloaded()

@@ -218,7 +218,7 @@ _IMPORT_INIT = re.compile(
 )
 _IMPORT = re.compile(
     r"^ *(__pyx_t_\d+) = PyImport_ImportModule\(\"([^\"]+)\"\); if \((?:unlikely\()?!\1\)?\) "
-    r"(__PYX_ERR\(0, 1, __pyx_L1_error\))\n",
+    r"(__PYX_ERR\(\d+, \d+, __pyx_L1_error\))\n",
     re.M,
 )
 _FINALIZER = re.compile(r"__pyx_pw_\w*__(?:dealloc|del)__\(o\);\n")

@@ -76,7 +76,9 @@ class Build:
         Raises:
             BuildGone: it has been removed from the store since it was found.
         """
-        held = locks.hold(self.library.parent / LOCK_NAME)
+        # As a text: this is on the way of every load, and paths cost more than the lock.
+        directory = os.path.dirname(self.library)  # noqa: PTH120
+        held = locks.hold(f"{directory}{os.sep}{LOCK_NAME}")
         if held is None:
             raise BuildGone(
                 f"{self.library} is no longer in the store; build {self.name} again",

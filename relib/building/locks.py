@@ -111,9 +111,9 @@ def _lock(fd: int, path: Path, purpose: str) -> None:
         ) from error
 
 
-def _still_at(fd: int, path: Path) -> bool:
+def _still_at(fd: int, path: str | Path) -> bool:
     try:
-        return os.path.samestat(os.fstat(fd), path.stat())
+        return os.path.samestat(os.fstat(fd), os.stat(path))  # noqa: PTH116
     except FileNotFoundError:
         return False
 
@@ -156,7 +156,7 @@ class Hold:
         self.release()
 
 
-def hold(path: Path) -> Hold | None:
+def hold(path: str | Path) -> Hold | None:
     """A shared lock on the file at `path`; None when it has been removed.
 
     Waits if the cleaner is just now removing it, which takes milliseconds.

@@ -198,8 +198,8 @@ def _package_root(source: Path) -> Path:
 
 
 def _diagnostics(found: Iterable[dict[str, Any]], source: Path) -> tuple[Diagnostic, ...]:
-    """Cython's reports, each once, without the crashes that followed from errors."""
-    entries = list(found)
+    """Cython's reports by line, each once, without the crashes that followed from errors."""
+    entries = sorted(found, key=lambda entry: (entry["file"] or "", entry["line"], entry["column"]))
     if any(entry["severity"] == "error" for entry in entries):
         entries = [entry for entry in entries if entry["severity"] != "crash"]
     diagnostics = (

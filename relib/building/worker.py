@@ -3,8 +3,8 @@
 Run as a script by :mod:`relib.building.pool`, never imported there for what it does: it needs
 nothing of relib, so that it starts without it. Its stdin is a socket on which each line is a JSON
 object: first `{"sys_path": [...]}`, answered by `{"ready": true}` or `{"failed": ...}`, then
-requests of :func:`translate`, each answered by `{"begun": true}` and its result. What Cython prints goes to stdout and stderr, which are
-one file that the parent reads.
+requests of :func:`translate`, each answered by `{"begun": true}` and its result. What Cython prints
+goes to stdout and stderr, which are one file that the parent reads.
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ class _Log:
             if (file := getattr(place, "filename", None)) is not None:
                 entry |= {"file": file, "line": line, "column": column + 1 if line else 0}
                 with contextlib.suppress(Exception):  # it is gone, or no text
-                    entry["source"] = place.get_lines()[line - 1] if line else ""
+                    entry["source"] = place.get_lines()[line - 1].rstrip() if line else ""
             elif severity in ("warning", "note"):
                 return  # about code that Cython made itself: not for the user
             else:

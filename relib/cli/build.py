@@ -56,11 +56,12 @@ def command(sources: tuple[str, ...], force: bool, as_json: bool, options: Optio
     wanted = _wanted(sources, options)
     width = max(len(extension.name) for extension, _ in wanted)
     outcomes: list[Outcome] = []
-    with progress("building", len(wanted)) as step:
-        for (extension, _), outcome in zip(wanted, _build_all(wanted, force, step), strict=True):
+    with progress("building", len(wanted)) as bar:
+        built = _build_all(wanted, force, bar.advance)
+        for (extension, _), outcome in zip(wanted, built, strict=True):
             outcomes.append(outcome)
             if not as_json:
-                click.echo(_line(extension, outcome, width))
+                bar.echo(_line(extension, outcome, width))
     failed = sum(isinstance(outcome, RelibError) for outcome in outcomes)
     if as_json:
         failure.print_json(_document(wanted, outcomes))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from shutil import get_terminal_size
 
 import click
@@ -48,13 +48,12 @@ def command(as_json: bool, options: Options) -> int:
     """
     config = project_config(options)
     findings: list[Finding] = []
-    with progress("examining"):
+    with progress("examining") as bar:
         for section, check in _sections(config):
             found = list(check())
             findings += found
             if not as_json:
-                click.echo(click.style(section, bold=True))
-                _show(found)
+                bar.echo("\n".join([click.style(section, bold=True), *_lines(found)]))
     bad = sum(finding.level == BAD for finding in findings)
     if as_json:
         document = {
@@ -79,17 +78,17 @@ def _sections(config: Config) -> list[tuple[str, Callable[[], Iterable[Finding]]
     ]
 
 
-def _show(findings: Iterable[Finding]) -> None:
+def _lines(findings: Iterable[Finding]) -> Iterator[str]:
+    margin = " " * (8 + _WIDTH)
     for finding in findings:
         level = click.style(finding.level.rjust(6), fg=_COLOURS[finding.level], bold=True)
-        lines = _wrapped(finding.text)
-        click.echo(f"{level}  {finding.topic.ljust(_WIDTH)}{lines[0]}")
-        rest = lines[1:] + [
-            f"→ {line}" if not n else f"  {line}"
-            for n, line in enumerate(_wrapped(finding.advice) if finding.advice else [])
-        ]
-        for line in rest:
-            click.echo(" " * (8 + _WIDTH) + line)
+        first, *rest = _wrapped(finding.text)
+        yield f"{level}  {finding.topic.ljust(_WIDTH)}{first}"
+        yield from (margin + line for line in rest)
+        if finding.advice:
+            first, *rest = _wrapped(finding.advice)
+            yield f"{margin}→ {first}"
+            yield from (f"{margin}  {line}" for line in rest)
 
 
 def _wrapped(text: str) -> list[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+import sys
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -50,6 +52,9 @@ def program() -> None:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code."""
     _show_log()
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        # A terminal without a tick mark, or a file's odd name, is no reason to fail.
+        sys.stdout.reconfigure(errors="replace")
     try:
         status = program.main(
             None if arguments is None else list(arguments),

@@ -4,46 +4,46 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+import click
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-__all__ = ["progress"]
+__all__ = ["Bar", "progress"]
 
 PATIENCE = 0.5
 """Seconds of silence."""
 
 
 @contextmanager
-def progress(what: str, total: int | None = None) -> Iterator[Callable[[], None]]:
+def progress(what: str, total: int | None = None) -> Iterator[Bar]:
     """Show that work is going on.
-
-    Yields a function to call after each of the `total` steps. What is printed meanwhile appears
-    above.
 
     Args:
         what: what is being done: "building".
         total: the number of steps; None: not known.
     """
-    if not sys.stderr.isatty():
-        yield lambda: None
-        return
-    bar = _Bar(what, total)
+    bar = Bar(what, total)
     timer = threading.Timer(PATIENCE, bar.show)
     timer.daemon = True
-    timer.start()
+    if sys.stderr.isatty():
+        timer.start()
     try:
-        yield bar.advance
+        yield bar
     finally:
         timer.cancel()
         bar.end()
 
 
-class _Bar:
+class Bar:
+    """What `progress` shows."""
+
     def __init__(self, what: str, total: int | None) -> None:
+        """Show nothing yet."""
         self._what = what
         self._total = total
         self._steps = 0
@@ -51,7 +51,13 @@ class _Bar:
         self._shown: tuple[Progress, TaskID] | None = None
         self._ended = False
 
+    @property
+    def is_shown(self) -> bool:
+        """Whether it took so long that there is something to see."""
+        return self._shown is not None
+
     def show(self) -> None:
+        """Appear, unless the work has ended."""
         with self._lock:
             if self._ended:
                 return
@@ -61,13 +67,24 @@ class _Bar:
             self._shown = progress, task
 
     def advance(self) -> None:
+        """A step has been done. May be called in any thread."""
         with self._lock:
             self._steps += 1
             if self._shown is not None:
                 progress, task = self._shown
                 progress.advance(task)
 
+    def echo(self, text: str) -> None:
+        """Print a line on stdout, above."""
+        with self._lock:
+            if self._shown is not None:
+                self._shown[0].stop()
+            click.echo(text)
+            if self._shown is not None:
+                self._shown[0].start()
+
     def end(self) -> None:
+        """Disappear."""
         with self._lock:
             self._ended = True
             if self._shown is not None:
@@ -95,6 +112,7 @@ def _new_progress(*, counting: bool) -> Progress:
         *columns,
         console=Console(stderr=True),
         transient=True,
-        # Only if it ends up on the same terminal: a redirected stdout must get what is printed.
-        redirect_stdout=sys.stdout.isatty(),
+        # Bar.echo() keeps the two apart; rich would break long lines, and colour them.
+        redirect_stdout=False,
+        redirect_stderr=False,
     )

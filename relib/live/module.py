@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -14,8 +13,9 @@ from typing import TYPE_CHECKING, NoReturn, TypeAlias
 from relib import _native
 from relib.errors import ModuleUnloaded, NoEarlierBuild
 from relib.live.before_unload import call_before_unload
+from relib.live.functions import Identities
 from relib.live.report import Report
-from relib.live.retired import retire
+from relib.live.upgrade import Change, report_of, upgrade, upgrading
 from relib.live.version import Version, load_version
 
 if TYPE_CHECKING:
@@ -54,14 +54,16 @@ class Module:
         self._declared = declared
         self._extension = extension
         self._config = config
-        self._lock = threading.RLock()
         self._public = ModuleType(build.name)
         self._seen = build.fingerprint
         self._history: deque[Past] = deque(maxlen=max(config.history, 1))
         self._unloaded = False
-        self._number = 0
+        self._number = 1
+        self.functions: Identities = {}
+        """The function objects that the program may hold; see relib.live.functions."""
         try:
-            self._current = self._load(build, first=True)
+            self._current = load_version(build, 1, self._show_first)
+            self._note(self._current)
         except BaseException:
             self._withdraw()
             raise
@@ -135,19 +137,10 @@ class Module:
 
         Whatever is raised, the current version goes on running.
         """
-        from relib.building.builder import build_extension
+        from relib.live.together import reload_together
 
-        with self._lock:
-            self._require_loaded()
-            started = time.perf_counter()
-            # Anew each time: a header line or a project file may have changed too.
-            extension, config = self._declared()
-            build = build_extension(extension, config)
-            if build.fingerprint == self._seen and not force:
-                return None
-            report = self._upgrade(build, "reload", started)
-            self._extension, self._config, self._seen = extension, config, build.fingerprint
-            return report
+        reports = reload_together([self], force=force)
+        return reports[0] if reports else None
 
     def rollback(self) -> Report:
         """Run the build before the current one again, as a new version.
@@ -158,7 +151,7 @@ class Module:
             NoEarlierBuild: there is none, or it is no longer in the store.
             LoadError: it does not load any more.
         """
-        with self._lock:
+        with upgrading:
             self._require_loaded()
             started = time.perf_counter()
             fingerprint = self.build.fingerprint
@@ -175,7 +168,7 @@ class Module:
                     name=self.name,
                     path=build.library,
                 )
-            return self._upgrade(build, "rollback", started)
+            return upgrade([Change(self, build, "rollback", started)])[0]
 
     def unload(self, *, timeout: float | None = None) -> Report:
         """Take the module out of the program.
@@ -192,16 +185,60 @@ class Module:
             BeforeUnloadFailed, Timeout: ``before_unload()`` did not let it go; the module stays.
             ModuleUnloaded: it has been unloaded already.
         """
-        with self._lock:
+        with upgrading:
             self._require_loaded()
             started = time.perf_counter()
             version = self._current
             call_before_unload(version, self._config.unload_timeout if timeout is None else timeout)
             self._unloaded = True
             self._withdraw()
-            return self._retire(version, "unload", None, {}, started)
+            return report_of(self.name, "unload", version, None, {}, started)
 
-    # --- steps -----------------------------------------------------------------------------------
+    # --- what an upgrade does with it --------------------------------------------------------------
+
+    @property
+    def config(self) -> Config:
+        """The settings in force."""
+        return self._config
+
+    def next_build(self) -> Build:
+        """The build of the sources as they are now."""
+        from relib.building.builder import build_extension
+
+        self._require_loaded()
+        # Anew each time: a header line or a project file may have changed too.
+        extension, config = self._declared()
+        return build_extension(extension, config)
+
+    def is_news(self, build: Build) -> bool:
+        """Whether it is another build than the one that was last seen."""
+        self._require_loaded()
+        return build.fingerprint != self._seen
+
+    def load_next(self, build: Build) -> Version:
+        """Load a build as the version after the newest; it is not current yet."""
+        version = load_version(build, self._number + 1)
+        self._number = version.number
+        return version
+
+    def forget(self, version: Version) -> None:
+        """A version that was loaded does not become current."""
+        if version.number == self._number:
+            self._number -= 1
+
+    def show(self, version: Version) -> None:
+        """A version becomes current."""
+        _native.share_namespace(self._public, version.held[0])
+        self._current = version
+        self._note(version)
+
+    def seen(self, build: Build) -> None:
+        """The sources have been looked at, and this is what they make."""
+        self._extension, self._config = build.extension, build.config
+        self._seen = build.fingerprint
+
+    def _note(self, version: Version) -> None:
+        self._history.append(Past(version.number, version.build, time.time()))
 
     def _require_loaded(self) -> None:
         if self._unloaded:
@@ -209,55 +246,10 @@ class Module:
                 f"{self.name} has been unloaded; load it again with relib.load()", name=self.name
             )
 
-    def _load(self, build: Build, *, first: bool = False) -> Version:
-        version = load_version(build, self._number + 1, self._show_first if first else None)
-        self._number = version.number
-        self._history.append(Past(version.number, build, time.time()))
-        return version
-
     def _show_first(self, module: ModuleType) -> None:
         # Importable while its body runs, like any module: the body may import what imports it.
         _native.share_namespace(self._public, module)
         sys.modules[self.name] = self._public
-
-    def _upgrade(self, build: Build, action: str, started: float) -> Report:
-        old = self._current
-        new = self._load(build)
-        try:
-            call_before_unload(old, self._config.unload_timeout)
-        except BaseException:
-            self._history.pop()
-            retire(new)
-            raise
-        _native.share_namespace(self._public, new.held[0])
-        self._current = new
-        seconds = {**build.seconds, **new.seconds} if action == "reload" else dict(new.seconds)
-        return self._retire(old, action, new.number, seconds, started)
-
-    def _retire(
-        self,
-        version: Version,
-        action: str,
-        current: int | None,
-        seconds: Mapping[str, float],
-        started: float,
-    ) -> Report:
-        size = version.size
-        pins = retire(version)
-        phases = dict(seconds)
-        for phase in ("collect", "unload"):
-            if phase in version.seconds:
-                phases[phase] = version.seconds[phase]
-        phases["total"] = time.perf_counter() - started
-        return Report(
-            self.name,
-            action,
-            version=current,
-            previous=version.number,
-            seconds=phases,
-            bytes=0 if pins else size,
-            pins=pins,
-        )
 
     # --- the public object -----------------------------------------------------------------------
 

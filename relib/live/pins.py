@@ -72,6 +72,8 @@ def object_pins(
         members: gives all members; they do not count as holders.
         search: whether to look for the holders; by default where that is quick.
     """
+    if not outside:
+        return ()
     if search is None:
         search = sys.getallocatedblocks() < _BLOCKS_TO_SEARCH
     own: list[object] = [outside, *outside]

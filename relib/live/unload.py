@@ -50,8 +50,9 @@ def unload_version(
     """
     with _unloading:
         if version.state != "unloaded":
-            outside = _outside(version)
-            if not only_if_changed or not outside or outside != version.outside:
+            # Below 0: not known, so that the next look is a whole one.
+            outside = _outside(version) if only_if_changed else -1
+            if outside <= 0 or outside != version.outside:
                 version.pins = _unload(version, search)
                 version.outside = outside
         return version.pins

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import sys
@@ -135,10 +136,16 @@ def load_version(
 _gone: weakref.ref[ModuleType] = weakref.ref(ModuleType("gone"))
 
 
-def _check(build: Build) -> None:
+@functools.cache
+def _this_process() -> tuple[str | None, int]:
+    """The ABI and the build version that a build must be for."""
     from relib.building.fingerprint import BUILD_VERSION
 
-    abi = sysconfig.get_config_var("SOABI")
+    return sysconfig.get_config_var("SOABI"), BUILD_VERSION
+
+
+def _check(build: Build) -> None:
+    abi, own_version = _this_process()
     if build.python != abi:
         raise BuildMismatch(
             f"{build.library} was built for {build.python}, and this is {abi}; build it again "
@@ -146,10 +153,10 @@ def _check(build: Build) -> None:
             name=build.name,
             path=build.library,
         )
-    if build.relib != BUILD_VERSION:
+    if build.relib != own_version:
         raise BuildMismatch(
             f"{build.library} was built by another version of relib (build version {build.relib}, "
-            f"this is {BUILD_VERSION}); build it again",
+            f"this is {own_version}); build it again",
             name=build.name,
             path=build.library,
         )

@@ -1,0 +1,351 @@
+"""What hand-written C can leave behind: it is taken back, or keeps the code mapped and is named.
+
+Every scenario would crash a tool that closes a library because the module has been forgotten.
+"""
+
+from __future__ import annotations
+
+import pytest
+from conftest import Project
+
+MODULE = """
+    #define PY_SSIZE_T_CLEAN
+    #include <Python.h>
+    #include <structmember.h>
+    #include <pthread.h>
+    #include <signal.h>
+    #include <stdlib.h>
+    static PyObject *kept;
+    static PyObject *hello(PyObject *self, PyObject *args) {{ return PyLong_FromLong(42); }}
+    static PyMethodDef hello_method = {{"hello", hello, METH_VARARGS, "Says 42."}};
+    static PyObject *use(PyObject *self, PyObject *args);
+    static int execute(PyObject *m);
+    {code}
+    static PyMethodDef methods[] = {{
+        {{"use", use, METH_VARARGS, NULL}}, {{"hello", hello, METH_VARARGS, NULL}},
+        {{NULL, NULL, 0, NULL}}}};
+    static PyModuleDef_Slot slots[] = {{{{Py_mod_exec, execute}}, {{0, NULL}}}};
+    static struct PyModuleDef definition = {{
+        PyModuleDef_HEAD_INIT, "mod", NULL, 0, methods, slots, NULL, NULL, NULL}};
+    {init}
+"""
+
+MULTI_PHASE = "PyMODINIT_FUNC PyInit_mod(void) { return PyModuleDef_Init(&definition); }"
+SINGLE_PHASE = """
+    PyMODINIT_FUNC PyInit_mod(void) {
+        definition.m_size = -1; definition.m_slots = NULL;
+        PyObject *m = PyModule_Create(&definition);
+        if (m && execute(m) < 0) Py_CLEAR(m);
+        return m;
+    }
+"""
+NOTHING = "static int execute(PyObject *m) { return 0; }"
+
+HEAP_TYPE = """
+    static PyObject *get(PyObject *self, PyObject *args) { return PyLong_FromLong(7); }
+    static PyMethodDef type_methods[] = {{"get", get, METH_NOARGS, NULL}, {NULL, NULL, 0, NULL}};
+    static PyType_Slot type_slots[] = {{Py_tp_methods, type_methods}, {0, NULL}};
+    static PyType_Spec spec = {"mod.Thing", sizeof(PyObject), 0, Py_TPFLAGS_DEFAULT, type_slots};
+"""
+STATIC_TYPE = """
+    static PyObject *get(PyObject *self, PyObject *args) { return PyLong_FromLong(7); }
+    static PyMethodDef type_methods[] = {{"get", get, METH_NOARGS, NULL}, {NULL, NULL, 0, NULL}};
+    static PyTypeObject Thing = {PyVarObject_HEAD_INIT(NULL, 0) .tp_name = "mod.Thing",
+        .tp_basicsize = sizeof(PyObject), .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+        .tp_methods = type_methods, .tp_new = PyType_GenericNew};
+    static int execute(PyObject *m) { return PyModule_AddType(m, &Thing); }
+    static PyObject *use(PyObject *self, PyObject *args) {
+        return PyObject_CallNoArgs((PyObject *)&Thing); }
+"""
+
+# name: (C, what is held, what is done with it, the kind of its pin or None when nothing holds,
+#        how it is let go or None when it never is)
+HAZARDS: dict[str, tuple[str, str, str, str | None, str | None]] = {
+    "static type": (STATIC_TYPE, "m.use()", "held.get() == 7", "static type", None),
+    "static type without an instance": (STATIC_TYPE, "None", "held is None", "static type", None),
+    "static type with a subclass": (
+        STATIC_TYPE,
+        "type('Sub', (m.Thing,), {})()",
+        "held.get() == 7",
+        "static type",
+        None,
+    ),
+    "heap type without module": (
+        HEAP_TYPE
+        + NOTHING
+        + """
+        static PyObject *use(PyObject *self, PyObject *args) {
+            PyObject *type = PyType_FromSpec(&spec);
+            PyObject *made = type ? PyObject_CallNoArgs(type) : NULL;
+            Py_XDECREF(type);
+            return made; }""",
+        "m.use()",
+        "held.get() == 7",
+        "object",
+        "held = None",
+    ),
+    "heap type in a C variable": (
+        HEAP_TYPE
+        + """
+        static int execute(PyObject *m) {
+            kept = PyType_FromModuleAndSpec(m, &spec, NULL);
+            return kept ? 0 : -1; }
+        static PyObject *use(PyObject *self, PyObject *args) { return PyObject_CallNoArgs(kept); }""",
+        "m.use()",
+        "held.get() == 7",
+        "object",
+        None,
+    ),
+    "heap type without module in a C variable": (
+        HEAP_TYPE
+        + """
+        static int execute(PyObject *m) { return (kept = PyType_FromSpec(&spec)) ? 0 : -1; }
+        static PyObject *use(PyObject *self, PyObject *args) { return PyObject_CallNoArgs(kept); }""",
+        "m.use()",
+        "held.get() == 7",
+        "object",
+        None,
+    ),
+    "bare function": (
+        NOTHING
+        + """
+        static PyObject *use(PyObject *self, PyObject *args) {
+            return PyCFunction_New(&hello_method, NULL); }""",
+        "m.use()",
+        "held() == 42",
+        "object",
+        "held = None",
+    ),
+    "function of another module": (
+        NOTHING
+        + """
+        static PyMethodDef more[] = {{"hello", hello, METH_VARARGS, NULL}, {NULL, NULL, 0, NULL}};
+        static PyObject *use(PyObject *self, PyObject *args) {
+            if (PyModule_AddFunctions(PyTuple_GetItem(args, 0), more) < 0) return NULL;
+            Py_RETURN_NONE; }""",
+        "m.use(types)",
+        "types.hello() == 42",
+        "object",
+        None,
+    ),
+    "method of another class": (
+        NOTHING
+        + """
+        static PyObject *use(PyObject *self, PyObject *args) {
+            PyObject *type = PyTuple_GetItem(args, 0);
+            PyObject *method = PyDescr_NewMethod((PyTypeObject *)type, &hello_method);
+            if (!method || PyObject_SetAttrString(type, "hello", method) < 0) return NULL;
+            return method; }""",
+        "m.use(Mine)",
+        "Mine().hello() == 42",
+        "for ever",
+        None,
+    ),
+    "capsule with a destructor": (
+        NOTHING
+        + """
+        static int gone;
+        static void goes(PyObject *capsule) { gone++; }
+        static PyObject *use(PyObject *self, PyObject *args) {
+            return PyCapsule_New(&gone, NULL, goes); }""",
+        "m.use()",
+        "'capsule' in repr(held)",
+        "capsule",
+        "held = None",
+    ),
+    "capsule with a name": (
+        NOTHING
+        + """
+        static PyObject *use(PyObject *self, PyObject *args) {
+            return PyCapsule_New(&kept, "mod.api", NULL); }""",
+        "m.use()",
+        "'mod.api' in repr(held)",
+        "capsule",
+        "held = None",
+    ),
+    "view of static memory": (
+        NOTHING
+        + """
+        static char text[] = "static";
+        static PyObject *use(PyObject *self, PyObject *args) {
+            return PyMemoryView_FromMemory(text, 6, PyBUF_READ); }""",
+        "m.use()",
+        "bytes(held) == b'static'",
+        "object",
+        "held = None",
+    ),
+    "slice of a view of static memory": (
+        NOTHING
+        + """
+        static char text[] = "static";
+        static PyObject *use(PyObject *self, PyObject *args) {
+            return PyMemoryView_FromMemory(text, 6, PyBUF_READ); }""",
+        "m.use()[1:]",
+        "bytes(held) == b'tatic'",
+        "object",
+        "held = None",
+    ),
+    "named tuple type": (
+        NOTHING
+        + """
+        static PyStructSequence_Field fields[] = {{"a", "the first"}, {NULL, NULL}};
+        static PyStructSequence_Desc description = {"mod.Pair", "A pair.", fields, 1};
+        static PyObject *use(PyObject *self, PyObject *args) {
+            PyTypeObject *type = PyStructSequence_NewType(&description);
+            PyObject *made = type ? PyStructSequence_New(type) : NULL;
+            if (made) PyStructSequence_SetItem(made, 0, PyLong_FromLong(3));
+            Py_XDECREF(type);
+            return made; }""",
+        "m.use()",
+        "held.a == 3 and type(held).a and 'Pair' in repr(held)",
+        "object",
+        "held = None",
+    ),
+    "exit function of Python's": (
+        """
+        static void late(void) { free(malloc(1)); }
+        static int execute(PyObject *m) { return Py_AtExit(late); }
+        static PyObject *use(PyObject *self, PyObject *args) { Py_RETURN_NONE; }""",
+        "None",
+        "held is None",
+        "pointer",
+        None,
+    ),
+    "profile function": (
+        NOTHING
+        + """
+        static int calls;
+        static int profile(PyObject *o, PyFrameObject *f, int what, PyObject *arg) {
+            calls++; return 0; }
+        static PyObject *use(PyObject *self, PyObject *args) {
+            PyEval_SetProfile(profile, NULL); Py_RETURN_NONE; }""",
+        "m.use()",
+        "(lambda: True)()",
+        None,
+        "sys.setprofile(None)",
+    ),
+    "pending call": (
+        NOTHING
+        + """
+        static int pending(void *arg) { return 0; }
+        static PyObject *use(PyObject *self, PyObject *args) {
+            Py_AddPendingCall(pending, NULL); Py_RETURN_NONE; }""",
+        "m.use()",
+        "held is None",
+        None,
+        "held = None",
+    ),
+    "input hook": (
+        """
+        static int hook(void) { return 0; }
+        static int execute(PyObject *m) { PyOS_InputHook = hook; return 0; }
+        static PyObject *use(PyObject *self, PyObject *args) {
+            PyOS_InputHook = NULL; Py_RETURN_NONE; }""",
+        "m.use",
+        "held",
+        "pointer",
+        "held = held() and None",
+    ),
+    "audit hook": (
+        """
+        static int hook(const char *event, PyObject *args, void *data) { return 0; }
+        static int execute(PyObject *m) { return PySys_AddAuditHook(hook, NULL); }
+        static PyObject *use(PyObject *self, PyObject *args) { Py_RETURN_NONE; }""",
+        "None",
+        "sys.audit('relib.test') is None",
+        "for ever",
+        None,
+    ),
+    "signal handler": (
+        """
+        static void handler(int number) { (void)number; }
+        static int execute(PyObject *m) {
+            struct sigaction action = {0};
+            action.sa_handler = handler;
+            return sigaction(SIGUSR2, &action, NULL); }
+        static PyObject *use(PyObject *self, PyObject *args) { Py_RETURN_NONE; }""",
+        "None",
+        "os.kill(os.getpid(), signal.SIGUSR2) is None",
+        "signal",
+        "signal.signal(signal.SIGUSR2, signal.SIG_DFL)",
+    ),
+    "thread key with a destructor": (
+        """
+        static pthread_key_t key;
+        static void goes(void *value) { free(value); }
+        static int execute(PyObject *m) {
+            return pthread_key_create(&key, goes) || pthread_setspecific(key, malloc(8)); }
+        static PyObject *use(PyObject *self, PyObject *args) { Py_RETURN_NONE; }""",
+        "None",
+        "held is None",
+        "key",
+        None,
+    ),
+    "exit function of C": (
+        """
+        static void late(void) { free(malloc(1)); }
+        static int execute(PyObject *m) { return atexit(late); }
+        static PyObject *use(PyObject *self, PyObject *args) { Py_RETURN_NONE; }""",
+        "None",
+        "held is None",
+        None,
+        "held = None",
+    ),
+    "submodule in sys.modules": (
+        """
+        static struct PyModuleDef inner = {PyModuleDef_HEAD_INIT, "mod.inner", NULL, -1, NULL};
+        static int execute(PyObject *m) {
+            static PyMethodDef functions[] = {{"hello", hello, METH_VARARGS, NULL},
+                                              {NULL, NULL, 0, NULL}};
+            inner.m_methods = functions;
+            PyObject *sub = PyModule_Create(&inner);
+            PyObject *all = PyImport_GetModuleDict();
+            int result = sub ? PyDict_SetItemString(all, "mod.inner", sub) : -1;
+            return result < 0 ? -1 : PyModule_AddObject(m, "inner", sub); }
+        static PyObject *use(PyObject *self, PyObject *args) { Py_RETURN_NONE; }""",
+        "sys.modules['mod.inner'].hello",
+        "held() == 42",
+        "object",
+        "held = None; del sys.modules['mod.inner']",
+    ),
+}
+
+
+def module(code: str, init: str = MULTI_PHASE) -> str:
+    return MODULE.format(code=code, init=init)
+
+
+SCENARIO = """
+import types
+class Mine: pass
+module = relib.load("mod.c")
+m = module.module
+held = {held}
+del m
+report = module.unload()
+print(report)
+kinds = {{pin.kind for pin in report.pins}}
+assert kinds == ({{{kind!r}}} - {{None}}), report
+assert mapped("mod") == bool(kinds)
+for look in range(2):
+    assert ({use})
+    relib.reap()
+    assert mapped("mod") == bool(kinds)
+{free}
+"""
+
+
+@pytest.mark.parametrize("phase", [MULTI_PHASE, SINGLE_PHASE], ids=["multi-phase", "single-phase"])
+@pytest.mark.parametrize("hazard", HAZARDS)
+def test_what_c_leaves_behind_is_known(project: Project, hazard: str, phase: str) -> None:
+    code, held, use, kind, free = HAZARDS[hazard]
+    project.write("mod.c", module(code, phase))
+    outcome = project.run(
+        SCENARIO.format(
+            held=held,
+            use=use,
+            kind=kind,
+            free=free and f"{free}\nuntil(lambda: not mapped('mod') or gc.collect() and False)",
+        )
+    )
+    assert not outcome.errors
