@@ -25,7 +25,7 @@ SOURCES := setup.py pyproject.toml \
 
 # What pytest is to do besides: make test TESTS=tests/test_cli.py, make test PYTEST='-k demo -x'
 TESTS ?= tests
-PYTEST ?=
+PYTEST ?= -n auto --dist worksteal
 # Options of the benchmark
 BENCH ?=
 
@@ -42,7 +42,7 @@ check: $(VENV)/check-tools $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict relib
-	RELIB_STRICT_C=1 $(BIN)/python setup.py --quiet build_ext --force \
+	RELIB__STRICT_C=1 $(BIN)/python setup.py --quiet build_ext --force \
 		--build-temp build/strict --build-lib build/strict
 
 bench: $(VENV)/test-tools $(VENV)/installed

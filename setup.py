@@ -14,7 +14,7 @@ sys.path.insert(0, str(HERE))
 from relib.building import anchor  # noqa: E402
 
 # `make check` sets it: warnings of our own C are errors there, but never for those who install.
-STRICT = ["-Wall", "-Wextra", "-Werror"] if os.environ.get("RELIB_STRICT_C") else []
+STRICT = ["-Wall", "-Wextra", "-Werror"] if os.environ.get("RELIB__STRICT_C") else []
 
 
 class BuildExt(build_ext):

@@ -39,7 +39,7 @@ class Size:
     """How much is measured."""
 
     lines: int = 1800
-    reloads: int = 7
+    reloads: int = 3
     turns: int = 15
     cycles: int = 200
     hosts: tuple[tuple[str, int], ...] = tuple(HOSTS.items())

@@ -19,9 +19,10 @@ def phases_table(rows: Sequence[dict[str, Any]]) -> str:
 
 def cycles_table(rows: Sequence[dict[str, Any]]) -> str:
     """Load and unload."""
-    lines = [["module", "host", "load", "unload", "both", "floor", "ratio", "to plain", *_TARGET]]
+    lines = [["module", "host", "load", "unload", "both", "p90", "floor", "ratio", "to plain"]]
+    lines[0] += _TARGET
     for row in rows:
-        times = (_duration(row[key]) for key in ("load", "unload", "total", "floor"))
+        times = (_duration(row[key]) for key in ("load", "unload", "total", "slow", "floor"))
         ratios = (_ratio(row[key]) for key in ("ratio", "to_plain"))
         lines.append([row["module"], row["host"], *times, *ratios, _cycle_target(row), _met(row)])
     return _table(lines)

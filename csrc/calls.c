@@ -134,16 +134,24 @@ relib_caller_on_stack(const relib_memory *memory, uintptr_t pc)
 #endif
 
 int
-relib_returns_there(const relib_code *code, const relib_memory *memory, uintptr_t place,
-                    uintptr_t value)
+relib_is_after_call(const relib_memory *memory, uintptr_t address)
 {
     unsigned char before[8] = {0};
+    size_t size = sizeof(before);
+    /* Not beyond the start of the page if there is nothing before it. */
+    if (relib_memory_read(memory, address - size, before, size) != size) {
+        size = address % 4096 < size ? address % 4096 : size;
+        if (relib_memory_read(memory, address - size, before + 8 - size, size) != size)
+            return 1;
+    }
+    return ends_in_call(before);
+}
+
+int
+relib_returns_there(const relib_memory *memory, uintptr_t place, uintptr_t value)
+{
     uintptr_t around[4];
-    /* Not before the start of the code: there may be nothing. */
-    size_t size = value - code->code.low < 8 ? value - code->code.low : 8;
-    if (relib_memory_read(memory, value - size, before + 8 - size, size) != size ||
-        ends_in_call(before))
-        return 1;
-    return relib_memory_read(memory, place - 8, around, sizeof(around)) == sizeof(around) &&
-           in_signal_frame(around);
+    return relib_is_after_call(memory, value) ||
+           (relib_memory_read(memory, place - 8, around, sizeof(around)) == sizeof(around) &&
+            in_signal_frame(around));
 }

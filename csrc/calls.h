@@ -1,8 +1,7 @@
 /* Which words of a stack show that a call into a library has not returned yet.
 
-   A stack is searched word by word, not unwound: that needs no unwind tables (tcc makes none) and
-   cannot follow a wrong one. The price is that a word left over from an earlier call counts, when
-   it lies in a part of a living frame that nobody has written to since. */
+   A stack is searched word by word first: that is quick, needs no unwind tables (tcc makes none)
+   and misses nothing. What is found may be left over from an earlier call; unwind.h tells. */
 #ifndef RELIB_CALLS_H
 #define RELIB_CALLS_H
 
@@ -18,11 +17,13 @@ typedef struct {
    code. Takes the loader's list lock for a moment, needs no GIL. */
 relib_code relib_code_at(uintptr_t lo, uintptr_t hi);
 
-/* Whether `value`, found on a stack at `place` and within code->code, is what a call or a signal
-   has left there to return to. When its neighbourhood cannot be read, it is. Needs no GIL and is
-   safe in a signal handler. */
-int relib_returns_there(const relib_code *code, const relib_memory *memory, uintptr_t place,
-                        uintptr_t value);
+/* Whether the instruction before `address` is a call; also when it cannot be read. Needs no GIL and
+   is safe in a signal handler. */
+int relib_is_after_call(const relib_memory *memory, uintptr_t address);
+
+/* Whether `value`, found on a stack at `place`, may be what a call or a signal has left there to
+   return to. Needs no GIL and is safe in a signal handler. */
+int relib_returns_there(const relib_memory *memory, uintptr_t place, uintptr_t value);
 
 /* Whether the caller of the function at `pc`, which is waiting in a system call, has its return
    address on the stack rather than in a register that the kernel does not tell. */

@@ -20,7 +20,8 @@ typedef struct {
     PyObject *object; /* borrowed: nothing is freed while the GIL is held and no code runs */
     Py_ssize_t outside;
     enum rank rank;
-    int leaf; /* not a container of the collector's */
+    char leaf;     /* not a container of the collector's */
+    char instance; /* see count_instances */
 } member;
 
 typedef struct {
@@ -89,7 +90,7 @@ add(graph *g, PyObject *object, enum rank rank, int leaf)
         g->failed = 1;
         return;
     }
-    g->members[g->count] = (member){object, 0, rank, leaf};
+    g->members[g->count] = (member){object, 0, rank, (char)leaf, 0};
     index_member(g, g->count++);
 }
 
@@ -155,6 +156,15 @@ is_our_type(const graph *g, PyTypeObject *type)
     return 0;
 }
 
+/* Of an exception that the module keeps, say. */
+static int
+is_our_frame(const graph *g, PyFrameObject *frame)
+{
+    PyObject *globals = PyFrame_GetGlobals(frame);
+    Py_XDECREF(globals);
+    return globals == g->namespace;
+}
+
 static int
 is_ours_alone(const PyObject *object)
 {
@@ -169,7 +179,9 @@ rank_of(const graph *g, PyObject *object)
         return NAMESPACE;
     if (Py_IS_TYPE(object, relib_keeper_type))
         return relib_keeper_module(object) == g->module ? KEEPER : -1;
-    if (PyModule_Check(object) || PyFrame_Check(object))
+    if (PyFrame_Check(object))
+        return is_our_frame(g, (PyFrameObject *)object) ? FUNCTIONS : -1;
+    if (PyModule_Check(object))
         return -1;
     if (PyType_Check(object))
         return is_our_type(g, (PyTypeObject *)object) ? TYPES : -1;
@@ -232,6 +244,26 @@ visit(PyObject *object, void *argument)
     return 0;
 }
 
+/* How many of the members are instances of the version's own classes, or of classes that nobody
+   else refers to: those whose end runs code. */
+static size_t
+count_instances(graph *g)
+{
+    size_t count = 0;
+    const PyTypeObject *foreign = NULL; /* most functions are of one type */
+    for (size_t i = 0; i < g->count; i++) {
+        member *at = &g->members[i];
+        PyTypeObject *type = Py_TYPE(at->object);
+        if (!(type->tp_flags & Py_TPFLAGS_HEAPTYPE) || type == foreign || at->rank > FUNCTIONS)
+            continue;
+        at->instance = at->leaf || at->rank == INSTANCES || is_our_type(g, type);
+        count += at->instance;
+        if (!at->instance)
+            foreign = type;
+    }
+    return count;
+}
+
 /* Finds the sub-graph. 0, or -1 with an exception. */
 static int
 explore(graph *g, PyObject *held, relib_library *library)
@@ -256,12 +288,16 @@ explore(graph *g, PyObject *held, relib_library *library)
         if (object != NULL && object != g->module && PyObject_IS_GC(object) &&
             PyObject_GC_IsTracked(object))
             add(g, object, PyType_Check(object) ? TYPES : FUNCTIONS, 0);
+        /* A submodule: its namespace would be taken for that of a stranger. */
+        if (object != NULL && object != g->module && PyModule_Check(object))
+            add(g, PyModule_GetDict(object), CONTAINERS, 0);
     }
     for (size_t i = 0; i < g->count; i++) {
         PyObject *object = g->members[i].object;
         if (!g->members[i].leaf && Py_TYPE(object)->tp_traverse != NULL)
             Py_TYPE(object)->tp_traverse(object, visit, g);
     }
+    library->instances = count_instances(g);
     Py_DECREF(g->name);
     if (g->failed) {
         release(g);
@@ -286,18 +322,34 @@ subtract(PyObject *object, void *argument)
 
 typedef struct {
     const graph *g;
-    uint32_t *queue;
-    unsigned char *seen;
+    uint32_t *queue, *seen; /* seen in the walk of this number */
+    uint32_t number;
     size_t count;
 } walk;
+
+/* 0, or -1 when there is no memory. */
+static int
+begin_walks(walk *w, const graph *g)
+{
+    *w = (walk){g, PyMem_RawMalloc(g->count * sizeof(*w->queue)),
+                PyMem_RawCalloc(g->count, sizeof(*w->seen)), 0, 0};
+    return w->queue == NULL || w->seen == NULL ? -1 : 0;
+}
+
+static void
+end_walks(walk *w)
+{
+    PyMem_RawFree(w->queue);
+    PyMem_RawFree(w->seen);
+}
 
 static int
 step(PyObject *object, void *argument)
 {
     walk *w = argument;
     member *found = member_of(w->g, object);
-    if (found != NULL && !w->seen[found - w->g->members]) {
-        w->seen[found - w->g->members] = 1;
+    if (found != NULL && w->seen[found - w->g->members] != w->number) {
+        w->seen[found - w->g->members] = w->number;
         w->queue[w->count++] = (uint32_t)(found - w->g->members);
     }
     return 0;
@@ -309,8 +361,9 @@ step(PyObject *object, void *argument)
 static int
 leads_to_code(const graph *g, const member *start)
 {
-    walk w = {g, PyMem_RawMalloc(g->count * sizeof(uint32_t)), PyMem_RawCalloc(g->count, 1), 0};
-    int found = w.queue == NULL || w.seen == NULL;
+    walk w;
+    int found = begin_walks(&w, g) < 0;
+    w.number = 1;
     if (!found)
         step(start->object, &w);
     for (size_t i = 0; !found && i < w.count; i++) {
@@ -321,8 +374,7 @@ leads_to_code(const graph *g, const member *start)
         if (!found && type->tp_traverse != NULL)
             type->tp_traverse(at->object, step, &w);
     }
-    PyMem_RawFree(w.queue);
-    PyMem_RawFree(w.seen);
+    end_walks(&w);
     return found;
 }
 
@@ -375,6 +427,48 @@ relib_members(PyObject *Py_UNUSED(self), PyObject *args)
     return all;
 }
 
+/* --- what leads to instances ------------------------------------------------------------------ */
+
+/* Whether an instance would go with this value of the namespace's. */
+static int
+leads_to_instance(walk *w, PyObject *value)
+{
+    w->number++;
+    w->count = 0;
+    step(value, w);
+    for (size_t i = 0; i < w->count; i++) {
+        const member *at = &w->g->members[w->queue[i]];
+        if (at->instance)
+            return 1;
+        if (!at->leaf && at->rank != NAMESPACE && at->rank < MODULE &&
+            Py_TYPE(at->object)->tp_traverse != NULL)
+            Py_TYPE(at->object)->tp_traverse(at->object, step, w);
+    }
+    return 0;
+}
+
+PyObject *
+relib_names_of_instances(PyObject *Py_UNUSED(self), PyObject *args)
+{
+    PyObject *held, *library, *key, *value;
+    graph g;
+    walk w;
+    if (!PyArg_ParseTuple(args, "O!O!", &PyList_Type, &held, relib_library_type, &library) ||
+        explore(&g, held, (relib_library *)library) < 0)
+        return NULL;
+    PyObject *names = PyList_New(0);
+    if (begin_walks(&w, &g) < 0) {
+        Py_CLEAR(names);
+        PyErr_NoMemory();
+    }
+    for (Py_ssize_t at = 0; names != NULL && PyDict_Next(g.namespace, &at, &key, &value);)
+        if (leads_to_instance(&w, value) && PyList_Append(names, key) < 0)
+            Py_CLEAR(names);
+    end_walks(&w);
+    release(&g);
+    return names;
+}
+
 /* --- into the youngest generation ------------------------------------------------------------- */
 
 /* Tells the keeper of the references that the leaves own. 0, or -1 when there is no memory. */
@@ -400,12 +494,24 @@ arm(const graph *g)
     return 0;
 }
 
+/* Whether it would still point into the code if it outlived its module. */
+static int
+survives(const graph *g, const member *at)
+{
+    PyTypeObject *type = Py_TYPE(at->object);
+    return PyType_Check(at->object) ||
+           (at->rank == FUNCTIONS && !at->leaf && type->tp_weaklistoffset > 0 &&
+            has_pointer(g, at->object, (size_t)type->tp_basicsize));
+}
+
 PyObject *
 relib_rejuvenate(PyObject *Py_UNUSED(self), PyObject *args)
 {
     PyObject *held, *library;
+    int last;
     graph g;
-    if (!PyArg_ParseTuple(args, "O!O!", &PyList_Type, &held, relib_library_type, &library) ||
+    if (!PyArg_ParseTuple(args, "O!O!p", &PyList_Type, &held, relib_library_type, &library,
+                          &last) ||
         explore(&g, held, (relib_library *)library) < 0)
         return NULL;
     if (arm(&g) < 0) {
@@ -414,8 +520,8 @@ relib_rejuvenate(PyObject *Py_UNUSED(self), PyObject *args)
     }
     Py_ssize_t moved = 0;
     int noted = 0;
-    for (size_t i = 0; noted == 0 && i < g.count; i++)
-        if (PyType_Check(g.members[i].object))
+    for (size_t i = 0; last && noted == 0 && i < g.count; i++)
+        if (survives(&g, &g.members[i]))
             noted = relib_created_note((relib_library *)library, g.members[i].object);
     if (noted < 0) {
         release(&g);

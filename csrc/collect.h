@@ -17,10 +17,14 @@ PyObject *relib_held_from_outside(PyObject *self, PyObject *args);
 /* members(held, library) -> list of the objects of the sub-graph. Needs the GIL. */
 PyObject *relib_members(PyObject *self, PyObject *args);
 
-/* rejuvenate(held, library) -> number of objects moved to the youngest generation, in the order in
-   which they can be cleared safely. Adds weak references to the types among them to
-   library.created: a type that outlives its module would still point into the code. Call
-   disarm() after the collection. Needs the GIL. */
+/* names_of_instances(held, library) -> list of the module's names whose values lead to instances of
+   its classes. Needs the GIL. */
+PyObject *relib_names_of_instances(PyObject *self, PyObject *args);
+
+/* rejuvenate(held, library, last) -> number of objects moved to the youngest generation, in the
+   order in which they can be cleared safely. If this is the last time, adds weak references to the
+   types and functions among them to library.created: what outlives its module still points into
+   the code. Call disarm() after the collection. Needs the GIL. */
 PyObject *relib_rejuvenate(PyObject *self, PyObject *args);
 
 /* types_inside(namespace, library) -> names of the types in a dict whose code is the library's. */

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "interpose.h"
+#include "views.h"
 
 /* --- which library an address belongs to ------------------------------------------------------ */
 
@@ -194,20 +195,33 @@ relib_hook_function(PyMethodDef *method, PyObject *self)
     return relib_hook_method(method, self, NULL, NULL);
 }
 
+static PyObject *
+view_of(relib_library *library, const Py_buffer *buffer)
+{
+    PyObject *owner = NULL, *view = relib_view(buffer, &owner);
+    if (view != NULL)
+        note(library, owner);
+    return view;
+}
+
 PyObject *
 relib_hook_view_of_memory(char *memory, Py_ssize_t size, int flags)
 {
-    PyObject *view = PyMemoryView_FromMemory(memory, size, flags);
-    note(owner_of(memory), view);
-    return view;
+    relib_library *library = owner_of(memory);
+    Py_buffer buffer;
+    if (library == NULL || PyBuffer_FillInfo(&buffer, NULL, memory, size, flags == PyBUF_READ,
+                                             PyBUF_FULL_RO) < 0)
+        return PyMemoryView_FromMemory(memory, size, flags);
+    return view_of(library, &buffer);
 }
 
 PyObject *
 relib_hook_view_of_buffer(const Py_buffer *buffer)
 {
-    PyObject *view = PyMemoryView_FromBuffer(buffer);
-    note(owner_of(buffer->buf), view);
-    return view;
+    relib_library *library = owner_of(buffer->buf);
+    if (library == NULL)
+        library = owner_of(buffer->format);
+    return library == NULL ? PyMemoryView_FromBuffer(buffer) : view_of(library, buffer);
 }
 
 PyObject *

@@ -33,7 +33,6 @@ learn(void)
 {
     struct robust_list_head *head = NULL;
     size_t length;
-    offsets.learnt = 1;
     offsets.tid = described("_thread_db_pthread_tid");
     offsets.start_routine = described("_thread_db_pthread_start_routine");
     /* Each thread tells the kernel where its list of robust mutexes is, which is a field of the
@@ -41,6 +40,7 @@ learn(void)
     if (syscall(SYS_get_robust_list, 0, &head, &length) == 0 && head != NULL &&
         (uintptr_t)head - (uintptr_t)pthread_self() < LARGEST)
         offsets.robust_list = (uintptr_t)head - (uintptr_t)pthread_self();
+    offsets.learnt = 1;
 }
 
 /* Copies the descriptor's first bytes, all that matter. Whether it is that of thread `tid`. */

@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "hooks.h"
 
+#include <Python.h>
 #include <string.h>
 
 #include "symbols.h"
@@ -103,25 +104,35 @@ follow(const loaded *all, const relib_memory *memory, const registry *kind, uint
     }
 }
 
-void
+static void
+search_registry(const loaded *all, const relib_memory *memory, const registry *kind,
+                relib_hook_found found, void *argument)
+{
+    if (all->runtime.size == 0)
+        found(argument, kind->name, all->library.low);
+    for (uintptr_t at = 0; at < all->runtime.size; at += sizeof(uintptr_t)) {
+        uintptr_t word = 0;
+        relib_memory_read(memory, all->runtime.low + at, &word, sizeof(word));
+        follow(all, memory, kind, word, found, argument);
+    }
+}
+
+int
 relib_search_hooks(const relib_memory *memory, relib_range library, relib_hook_found found,
                    void *argument)
 {
-    static loaded all; /* large; the GIL protects it */
-    memset(&all, 0, sizeof(all));
-    all.library = library;
-    dl_iterate_phdr(read_imports, &all);
+    loaded *all = PyMem_RawCalloc(1, sizeof(*all));
+    if (all == NULL)
+        return -1;
+    all->library = library;
+    dl_iterate_phdr(read_imports, all);
     for (size_t k = 0; k < REGISTRIES; k++) {
-        if (!all.imported[k])
+        if (!all->imported[k])
             continue;
-        if (all.code_count == 0)
-            dl_iterate_phdr(read_others, &all);
-        if (all.runtime.size == 0)
-            found(argument, registries[k].name, library.low);
-        for (uintptr_t at = 0; at < all.runtime.size; at += sizeof(uintptr_t)) {
-            uintptr_t word = 0;
-            relib_memory_read(memory, all.runtime.low + at, &word, sizeof(word));
-            follow(&all, memory, &registries[k], word, found, argument);
-        }
+        if (all->code_count == 0)
+            dl_iterate_phdr(read_others, all);
+        search_registry(all, memory, &registries[k], found, argument);
     }
+    PyMem_RawFree(all);
+    return 0;
 }

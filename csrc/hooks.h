@@ -10,8 +10,9 @@
 typedef void (*relib_hook_found)(void *argument, const char *registry, uintptr_t value);
 
 /* Searches the lists for hooks within `library`, if that imports a function to register one; if
-   they cannot be searched, that it does is reported. Needs the GIL, calls nothing of Python. */
-void relib_search_hooks(const relib_memory *memory, relib_range library, relib_hook_found found,
+   they cannot be searched, that it does is reported. Needs the GIL, which keeps the lists as they
+   are. 0, or -1 without memory. */
+int relib_search_hooks(const relib_memory *memory, relib_range library, relib_hook_found found,
                         void *argument);
 
 #endif

@@ -75,13 +75,13 @@ static const rule python_rules[] = {
     {"PyImport_FrozenModules", RELIB_USES_REGISTRIES, NULL},
     {"PyImport_Inittab", RELIB_USES_REGISTRIES, NULL},
     {"PyUnstable_PerfTrampoline_SetPersistAfterFork", SAFE, NULL},
-    /* Kept on the heap, in a thread state or a list, where no search finds them. */
-    {"PyEval_SetProfile", RELIB_USES_FOR_EVER, NULL},
-    {"PyEval_SetTrace", RELIB_USES_FOR_EVER, NULL},
-    {"PyEval_SetProfileAllThreads", RELIB_USES_FOR_EVER, NULL},
-    {"PyEval_SetTraceAllThreads", RELIB_USES_FOR_EVER, NULL},
-    {"PySys_AddAuditHook", RELIB_USES_FOR_EVER, NULL},
-    {"PyUnstable_AtExit", RELIB_USES_FOR_EVER, NULL},
+    {"PyEval_SetProfile", RELIB_USES_REGISTRIES, NULL},
+    {"PyEval_SetTrace", RELIB_USES_REGISTRIES, NULL},
+    {"PyEval_SetProfileAllThreads", RELIB_USES_REGISTRIES, NULL},
+    {"PyEval_SetTraceAllThreads", RELIB_USES_REGISTRIES, NULL},
+    {"PySys_AddAuditHook", RELIB_USES_REGISTRIES, NULL},
+    {"PyUnstable_AtExit", RELIB_USES_REGISTRIES, NULL},
+    /* Kept on the heap, where no search finds them. */
     {"PyImport_AppendInittab", RELIB_USES_FOR_EVER, NULL},
     {"PyImport_ExtendInittab", RELIB_USES_FOR_EVER, NULL},
 };

@@ -29,7 +29,8 @@ typedef struct {
 static slot slots[SLOTS];
 static uint32_t generation;
 static _Atomic uint32_t answers; /* a futex */
-static relib_search request;     /* never changed while a slot is SEARCHING */
+static relib_search request;     /* this and its map never change while a slot is SEARCHING */
+static relib_code_map request_map;
 
 static uint32_t
 state(uint32_t of_generation, enum phase phase)
@@ -44,16 +45,6 @@ change(slot *one, uint32_t from, uint32_t to)
 }
 
 /* --- in the thread that is interrupted -------------------------------------------------------- */
-
-static uintptr_t
-stack_pointer(const mcontext_t *machine)
-{
-#if defined(__x86_64__)
-    return (uintptr_t)machine->gregs[REG_RSP];
-#else
-    return machine->sp;
-#endif
-}
 
 static relib_inside
 search_registers(const relib_code *code, const mcontext_t *machine)
@@ -87,13 +78,14 @@ handle(int number, siginfo_t *info, void *context)
         return; /* not from us, or too late */
     int saved = errno;
     relib_search search = request;
+    relib_unwind unwind = {.cached = 0};
     search.memory.thread = (pid_t)syscall(SYS_gettid);
     one->foreign = 0;
     one->inside = search_registers(&search.code, &interrupted->uc_mcontext);
+    relib_unwind_from_context(&unwind, &interrupted->uc_mcontext);
     if (one->inside == RELIB_OUTSIDE)
-        one->inside = relib_search_stack(&search, stack_pointer(&interrupted->uc_mcontext),
-                                         one->descriptor, piece, sizeof(piece) / sizeof(*piece),
-                                         &one->foreign);
+        one->inside = relib_search_stack(&search, &unwind, one->descriptor, piece,
+                                         sizeof(piece) / sizeof(*piece), &one->foreign);
     atomic_store(&one->phase, state(of_generation, ANSWERED));
     atomic_fetch_add(&answers, 1);
     syscall(SYS_futex, &answers, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
@@ -102,8 +94,9 @@ handle(int number, siginfo_t *info, void *context)
 
 /* --- in the scanner --------------------------------------------------------------------------- */
 
-/* Nobody answers any more after this time without any answer, or after ten times of it. */
+/* How long to wait while nobody answers, and in all; in seconds. */
 #define PATIENCE 20e-3
+#define MOST_PATIENCE 100e-3
 
 static double
 now(void)
@@ -180,7 +173,7 @@ wait_for_answers(relib_interruption *threads, size_t count)
         if (done > before)
             progress = time;
         before = done;
-        if (time - progress > PATIENCE || time - started > 10 * PATIENCE)
+        if (time - progress > PATIENCE || time - started > MOST_PATIENCE)
             return 0;
         struct timespec slice = {0, 1000000};
         if (syscall(SYS_futex, &answers, FUTEX_WAIT_PRIVATE, seen, &slice, NULL, 0) == 0 ||
@@ -236,6 +229,8 @@ relib_interrupt(const relib_search *search, relib_interruption *threads, size_t 
     if (!still_searching() && (number = take_signal(&before)) != 0) {
         request = *search;
         request.mappings = NULL; /* a late handler could outlive it */
+        request.map = &request_map;
+        relib_code_map_fill(&request_map);
         relib_main_stack_end();  /* looks a symbol up the first time: not in a handler */
         for (size_t i = 0; i < count && !still_searching(); i += SLOTS)
             interrupt_some(number, threads + i, count - i < SLOTS ? count - i : SLOTS,

@@ -243,6 +243,12 @@ library_get_capsules(relib_library *self, void *Py_UNUSED(closure))
 }
 
 static PyObject *
+library_get_instances(relib_library *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromSize_t(self->instances);
+}
+
+static PyObject *
 library_get_created(relib_library *self, void *Py_UNUSED(closure))
 {
     return Py_NewRef(self->created);
@@ -265,6 +271,7 @@ static PyGetSetDef library_getset[] = {
     {"segments", (getter)library_get_segments, NULL, NULL, NULL},
     {"uses", (getter)library_get_uses, NULL, NULL, NULL},
     {"capsules", (getter)library_get_capsules, NULL, NULL, NULL},
+    {"instances", (getter)library_get_instances, NULL, NULL, NULL},
     {"created", (getter)library_get_created, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

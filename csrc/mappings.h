@@ -10,8 +10,9 @@
 
 /* A way to read any address of this process. */
 typedef struct {
-    pid_t thread; /* a living thread of this process, for process_vm_readv */
-    int file;     /* of /proc/thread-self/mem, where process_vm_readv is forbidden; else -1 */
+    pid_t thread;     /* a living thread of this process, for process_vm_readv */
+    int file;         /* of /proc/thread-self/mem, where process_vm_readv is forbidden; else -1 */
+    uintptr_t lo, hi; /* [lo, hi) can certainly be read in place; empty at first */
 } relib_memory;
 
 /* Always succeeds; where the process may not read itself in any way, every read gives 0 bytes. */

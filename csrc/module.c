@@ -12,6 +12,7 @@
 #include "static_types.h"
 #include "threads.h"
 #include "upgrade.h"
+#include "views.h"
 
 static PyMethodDef methods[] = {
     {"create", relib_create, METH_VARARGS, NULL},
@@ -22,6 +23,7 @@ static PyMethodDef methods[] = {
     {"become", relib_become, METH_VARARGS, NULL},
     {"watch_instances", relib_watch_instances, METH_O, NULL},
     {"instances_into", relib_instances_into, METH_O, NULL},
+    {"names_of_instances", relib_names_of_instances, METH_VARARGS, NULL},
     {"members", relib_members, METH_VARARGS, NULL},
     {"types_inside", relib_types_inside, METH_VARARGS, NULL},
     {"disarm", relib_keeper_disarm, METH_NOARGS, NULL},
@@ -62,6 +64,7 @@ PyInit__native(void)
 {
     PyObject *module = PyModule_Create(&definition);
     if (module != NULL && (relib_library_init(module) < 0 || relib_keeper_init(module) < 0 ||
+                            relib_views_init() < 0 ||
                             add_constants(module) < 0))
         Py_CLEAR(module);
     return module;

@@ -190,7 +190,8 @@ search_thread_states(search *all)
             size_t count = relib_memory_read(&all->memory, (uintptr_t)thread, words,
                                              sizeof(words)) / sizeof(uintptr_t);
             for (size_t i = 0; (i = relib_next_word(words, i, count, all->range)) < count; i++)
-                if (!is_static(thread))
+                /* The end of a frame stack is where a library may begin, with its headers. */
+                if (words[i] != all->range.low && !is_static(thread))
                     note(all, "", "PyThreadState", i * sizeof(uintptr_t),
                          words[i] - all->range.low);
         }
@@ -241,7 +242,8 @@ relib_pointers_into(PyObject *Py_UNUSED(self), PyObject *args)
     relib_mappings_open(&all->mappings);
     dl_iterate_phdr(search_library, all);
     search_thread_states(all);
-    relib_search_hooks(&all->memory, all->range, note_hook, all);
+    if (relib_search_hooks(&all->memory, all->range, note_hook, all) < 0)
+        all->failed = 1;
     relib_mappings_close(&all->mappings);
     relib_memory_close(&all->memory);
 

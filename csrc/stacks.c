@@ -12,7 +12,7 @@ relib_walk_next(relib_walk *walk)
     for (;;) {
         walk->index = relib_next_word(walk->piece, walk->index, walk->count, walk->code->code);
         if (walk->index < walk->count) {
-            walk->value = walk->piece[walk->index];
+            walk->value = relib_address(walk->piece[walk->index]);
             walk->place = walk->at - (walk->count - walk->index) * sizeof(uintptr_t);
             walk->index++;
             return 1;
@@ -41,13 +41,14 @@ relib_main_stack_end(void)
     /* ld.so keeps the stack pointer that the kernel started the process with; every frame of the
        main thread lies below it (glibc 2.36, elf/dl-support.c and sysdeps/unix/sysv/linux/
        dl-sysdep.c; exported as GLIBC_2.2.5, on aarch64 as GLIBC_2.17). */
-    static uintptr_t *known;
+    static uintptr_t end;
     static int asked;
     if (!asked) {
-        known = dlsym(RTLD_DEFAULT, "__libc_stack_end");
+        const uintptr_t *known = dlsym(RTLD_DEFAULT, "__libc_stack_end");
+        end = known != NULL ? *known & ~(uintptr_t)7 : 0;
         asked = 1;
     }
-    return known != NULL ? *known & ~(uintptr_t)7 : 0;
+    return end;
 }
 
 /* Below this distance from its end, an address belongs to the main thread's stack: the kernel
@@ -86,23 +87,27 @@ find_own_stack(uintptr_t sp)
    sp. For others reading tells, which stops where the stack is not followed by mapped memory. */
 #define NEAR ((uintptr_t)1 << 20)
 
+/* `unwind` has begun at walk->at; NULL: nothing is known of the frames there. */
 static relib_inside
-search_words(relib_walk *walk)
+search_words(relib_walk *walk, relib_unwind *unwind)
 {
     uintptr_t from = walk->at;
     while (relib_walk_next(walk))
-        if (relib_returns_there(walk->code, walk->memory, walk->place, walk->value))
+        if (relib_returns_there(walk->memory, walk->place, walk->value) &&
+            (unwind == NULL || relib_unwind_returns_at(unwind, walk->place) != 0))
             return RELIB_STACK;
     return walk->at == from ? RELIB_UNKNOWN : RELIB_OUTSIDE;
 }
 
 relib_inside
-relib_search_stack(const relib_search *search, uintptr_t sp, uintptr_t descriptor,
+relib_search_stack(const relib_search *search, relib_unwind *unwind, uintptr_t descriptor,
                    uintptr_t *piece, size_t room, int *foreign)
 {
-    uintptr_t end = relib_main_stack_end();
+    uintptr_t sp = unwind->sp & ~(uintptr_t)7, end = relib_main_stack_end();
     relib_mapping mapping;
-    sp &= ~(uintptr_t)7;
+    unwind->map = search->map;
+    unwind->memory = &search->memory;
+    unwind->code = search->code.code;
     /* Of the two places where the thread's own stack may end, the nearer above sp; 0 if neither. */
     if (end <= sp || (descriptor > sp && descriptor < end))
         end = descriptor > sp ? descriptor : 0;
@@ -123,7 +128,7 @@ relib_search_stack(const relib_search *search, uintptr_t sp, uintptr_t descripto
         end = sp + RELIB_LARGEST_STACK;
     relib_walk walk = {.code = &search->code, .memory = &search->memory, .at = sp, .end = end,
                        .piece = piece, .room = room};
-    relib_inside inside = search_words(&walk);
+    relib_inside inside = search_words(&walk, unwind);
     if (inside != RELIB_OUTSIDE)
         return inside;
     if (walk.at < end)
@@ -150,7 +155,7 @@ relib_search_whole_stack(const relib_search *search, uintptr_t end, uintptr_t *p
         uintptr_t from = (to - 1) & ~(page - 1);
         relib_walk walk = {.code = &search->code, .memory = &search->memory, .at = from, .end = to,
                            .piece = piece, .room = room};
-        relib_inside inside = search_words(&walk);
+        relib_inside inside = search_words(&walk, NULL);
         if (inside == RELIB_UNKNOWN)
             return to == end ? RELIB_UNKNOWN : RELIB_OUTSIDE;
         if (inside != RELIB_OUTSIDE)
@@ -161,44 +166,68 @@ relib_search_whole_stack(const relib_search *search, uintptr_t end, uintptr_t *p
 
 /* --- the calling thread ----------------------------------------------------------------------- */
 
-static Py_ssize_t
-count_on_known_stack(const relib_code *code, const relib_memory *memory, uintptr_t sp,
-                     uintptr_t end)
+/* The map is large, and needed only when there is something to tell apart. */
+typedef struct {
+    const relib_code *code;
+    relib_memory *memory;
+    const ucontext_t *context; /* of the frame that the search begins at */
+    relib_unwind *unwind;      /* NULL until it is needed */
+    Py_ssize_t calls;          /* -1 without memory */
+} own_search;
+
+static void
+count_word(own_search *search, uintptr_t place, uintptr_t value)
+{
+    if (search->calls < 0 || !relib_returns_there(search->memory, place, value))
+        return;
+    if (search->unwind == NULL) {
+        search->unwind = PyMem_RawMalloc(sizeof(relib_unwind) + sizeof(relib_code_map));
+        if (search->unwind == NULL) {
+            search->calls = -1;
+            return;
+        }
+        search->unwind->map = (relib_code_map *)(search->unwind + 1);
+        search->unwind->map->count = 0;
+        search->unwind->memory = search->memory;
+        search->unwind->code = search->code->code;
+        search->unwind->cached = 1;
+        relib_unwind_from_context(search->unwind, &search->context->uc_mcontext);
+    }
+    search->calls += relib_unwind_returns_at(search->unwind, place) != 0;
+}
+
+static void
+count_on_known_stack(own_search *search, uintptr_t sp, uintptr_t end)
 {
     const uintptr_t *words = (const uintptr_t *)sp;
     size_t count = (end - sp) / sizeof(uintptr_t), i = 0;
-    Py_ssize_t calls = 0;
-    while ((i = relib_next_word(words, i, count, code->code)) < count) {
-        calls += relib_returns_there(code, memory, (uintptr_t)(words + i), words[i]);
-        i++;
-    }
-    return calls;
+    search->memory->lo = sp;
+    search->memory->hi = end;
+    for (; (i = relib_next_word(words, i, count, search->code->code)) < count; i++)
+        count_word(search, (uintptr_t)(words + i), relib_address(words[i]));
 }
 
-/* The stack of a coroutine or of a signal handler: all that is known is the mapping it lies in.
-   -1 when that does not end, -2 without memory. */
-static Py_ssize_t
-count_on_foreign_stack(const relib_code *code, const relib_memory *memory, uintptr_t sp)
+/* The stack of a coroutine or of a signal handler: it ends where its mapping does at the latest, or
+   before what cannot be read. 0; 1 when it does not end, -1 without memory. */
+static int
+count_on_foreign_stack(own_search *search, uintptr_t sp)
 {
     relib_mappings mappings;
     relib_mapping mapping;
-    relib_walk walk = {.code = code, .memory = memory, .at = sp, .room = 2048};
+    relib_walk walk = {.code = search->code, .memory = search->memory, .at = sp, .room = 2048};
+    walk.end = sp + RELIB_LARGEST_STACK;
     relib_mappings_open(&mappings);
-    int known = relib_mapping_at(&mappings, sp, &mapping) == 1 && mapping.lo <= sp;
+    if (relib_mapping_at(&mappings, sp, &mapping) == 1 && mapping.lo <= sp &&
+        mapping.hi < walk.end)
+        walk.end = mapping.hi;
     relib_mappings_close(&mappings);
-    walk.end = known ? mapping.hi : sp + RELIB_LARGEST_STACK;
-    if (walk.end - sp > RELIB_LARGEST_STACK)
-        return -1;
     walk.piece = PyMem_RawMalloc(walk.room * sizeof(uintptr_t));
     if (walk.piece == NULL)
-        return -2;
-    Py_ssize_t calls = 0;
+        return -1;
     while (relib_walk_next(&walk))
-        calls += relib_returns_there(code, memory, walk.place, walk.value);
+        count_word(search, walk.place, walk.value);
     PyMem_RawFree(walk.piece);
-    int whole = known ? walk.at == mapping.hi
-                      : walk.at > sp && walk.at < sp + RELIB_LARGEST_STACK;
-    return whole || calls > 0 ? calls : -1;
+    return walk.at == sp || walk.at - sp >= RELIB_LARGEST_STACK;
 }
 
 PyObject *
@@ -215,10 +244,18 @@ relib_calls_on_own_stack(PyObject *Py_UNUSED(self), PyObject *args)
     relib_code code = relib_code_at(lo, hi);
     relib_range stack = find_own_stack(sp);
     relib_memory memory;
+    ucontext_t context;
+    own_search search = {.code = &code, .memory = &memory, .context = &context};
+    int result = 0;
     relib_memory_open(&memory);
-    Py_ssize_t calls = relib_range_holds(stack, sp)
-                           ? count_on_known_stack(&code, &memory, sp, stack.low + stack.size)
-                           : count_on_foreign_stack(&code, &memory, sp);
+    getcontext(&context);
+    if (relib_range_holds(stack, sp))
+        count_on_known_stack(&search, sp, stack.low + stack.size);
+    else
+        result = count_on_foreign_stack(&search, sp);
     relib_memory_close(&memory);
-    return calls == -2 ? PyErr_NoMemory() : PyLong_FromSsize_t(calls);
+    PyMem_RawFree(search.unwind);
+    if (result < 0 || search.calls < 0)
+        return PyErr_NoMemory();
+    return PyLong_FromSsize_t(result > 0 && search.calls == 0 ? -1 : search.calls);
 }

@@ -5,6 +5,7 @@
 #include <Python.h>
 
 #include "calls.h"
+#include "unwind.h"
 
 /* What is known of one thread. */
 typedef enum {
@@ -38,15 +39,17 @@ typedef struct {
     relib_code code;
     relib_memory memory;
     relib_mappings *mappings; /* NULL: not to be asked */
+    relib_code_map *map;      /* all libraries; empty until it is needed */
 } relib_search;
 
-/* Searches the stack of a thread that does not run from `sp` to its end. `descriptor` is the
-   address of the thread's, or 0; `piece` is room for copies. RELIB_STACK, RELIB_OUTSIDE or
-   RELIB_UNKNOWN; *foreign says whether `sp` was not on the thread's own stack but on that of a
-   coroutine or a signal handler. Needs no GIL; is safe in a signal handler when search->mappings
-   is NULL. */
-relib_inside relib_search_stack(const relib_search *search, uintptr_t sp, uintptr_t descriptor,
-                                uintptr_t *piece, size_t room, int *foreign);
+/* Searches the stack of a thread that does not run, from unwind->sp to its end. `descriptor` is
+   the address of the thread's, or 0; `piece` is room for copies. RELIB_STACK, RELIB_OUTSIDE or
+   RELIB_UNKNOWN; *foreign says whether the stack was not the thread's own but that of a coroutine
+   or a signal handler. Needs no GIL; is safe in a signal handler when search->mappings is NULL,
+   the map is filled and rules are not cached. */
+relib_inside relib_search_stack(const relib_search *search, relib_unwind *unwind,
+                                uintptr_t descriptor, uintptr_t *piece, size_t room,
+                                int *foreign);
 
 /* The same for the whole stack that ends at `end`: nothing is known of what is in use there. */
 relib_inside relib_search_whole_stack(const relib_search *search, uintptr_t end, uintptr_t *piece,
@@ -59,8 +62,8 @@ uintptr_t relib_main_stack_end(void);
 /* More of a stack than this is not searched: what is so large is no stack. */
 #define RELIB_LARGEST_STACK ((uintptr_t)64 << 20)
 
-/* calls_on_own_stack(lo, hi) -> the number of words on this thread's stack, from the caller's frame
-   to its end, that a call from code within [lo, hi) has left; -1 when the stack cannot be
+/* calls_on_own_stack(lo, hi) -> the number of calls on this thread's stack, from the caller's frame
+   to its end, that will return to code within [lo, hi); -1 when the stack cannot be
    examined. Needs the GIL. NULL with ValueError or MemoryError. */
 PyObject *relib_calls_on_own_stack(PyObject *self, PyObject *args);
 

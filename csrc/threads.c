@@ -45,8 +45,10 @@ judge(survey *all, relib_interruption *thread, const relib_waiting *state)
     if (state->number >= 0 && !relib_caller_on_stack(&all->search.memory, state->pc))
         return RELIB_UNKNOWN;
     thread->descriptor = relib_descriptor_of(code, &all->search.memory, thread->tid, state->sp);
-    return relib_search_stack(&all->search, state->sp, thread->descriptor.address, all->piece,
-                              PIECE, &thread->foreign);
+    relib_unwind unwind = {.cached = 1};
+    relib_unwind_from(&unwind, state->pc, state->sp);
+    return relib_search_stack(&all->search, &unwind, thread->descriptor.address, all->piece, PIECE,
+                              &thread->foreign);
 }
 
 /* What remains to be looked at when the stack in use holds no call. */
@@ -70,25 +72,21 @@ judge_rest(survey *all, const relib_interruption *thread)
 /* --- looking at threads ----------------------------------------------------------------------- */
 
 static relib_inside
-examine_open(survey *all, relib_interruption *thread, int file, int attempts)
+examine_open(survey *all, relib_interruption *thread, int file)
 {
     char text[256], again[256];
     relib_waiting state;
-    for (int i = 0; i < attempts; i++) {
+    for (int attempt = 0; attempt < 4; attempt++) {
         ssize_t size = pread(file, text, sizeof(text) - 1, 0);
         if (size <= 0)
             return size < 0 && errno == ESRCH ? RELIB_OUTSIDE : RELIB_UNKNOWN;
         text[size] = 0;
         int waits = relib_waiting_parse(text, &state);
-        if (waits < 0)
-            return RELIB_UNKNOWN;
-        if (waits == 0) {
-            sched_yield();
-            continue;
-        }
-        thread->foreign = 0;
+        if (waits <= 0)
+            return waits == 0 ? RELIB_BUSY : RELIB_UNKNOWN;
         if (relib_waiting_for_good(&state))
             return RELIB_OUTSIDE;
+        thread->foreign = 0;
         relib_inside inside = judge(all, thread, &state);
         if (inside == RELIB_OUTSIDE)
             inside = judge_rest(all, thread);
@@ -101,9 +99,9 @@ examine_open(survey *all, relib_interruption *thread, int file, int attempts)
     return RELIB_BUSY;
 }
 
-/* RELIB_BUSY when the thread has never been seen waiting. */
+/* RELIB_BUSY when the thread does not wait. */
 static relib_inside
-examine(survey *all, relib_interruption *thread, int attempts)
+examine(survey *all, relib_interruption *thread)
 {
     char name[32];
     snprintf(name, sizeof(name), "%d/syscall", (int)thread->tid);
@@ -115,10 +113,23 @@ examine(survey *all, relib_interruption *thread, int attempts)
     }
     if (file < 0)
         return errno == ESRCH ? RELIB_OUTSIDE : RELIB_UNKNOWN;
-    relib_inside inside = examine_open(all, thread, file, attempts);
+    relib_inside inside = examine_open(all, thread, file);
     close(file);
     return inside;
 }
+
+/* Examines those of the threads from threads[from] on that are still busy. How many remain so. */
+static size_t
+examine_busy(survey *all, size_t from)
+{
+    size_t busy = 0;
+    for (size_t i = from; i < all->count; i++)
+        if (all->threads[i].inside == RELIB_BUSY)
+            busy += (all->threads[i].inside = examine(all, &all->threads[i])) == RELIB_BUSY;
+    return busy;
+}
+
+/* --- threads that do not wait ----------------------------------------------------------------- */
 
 /* The signals that a thread blocks; all of them when it cannot be told. */
 static uint64_t
@@ -136,35 +147,14 @@ blocked_signals(survey *all, pid_t tid)
     return found != NULL ? strtoull(found + strlen("\nSigBlk:"), NULL, 16) : UINT64_MAX;
 }
 
-static relib_inside
-examine_busy(survey *all, relib_interruption *thread)
+/* Interrupts the busy threads, `count` of them, from threads[from] on. 0, or -1 without memory. */
+static int
+interrupt_busy(survey *all, size_t from, size_t count)
 {
-    relib_inside inside = thread->inside;
-    const struct timespec moment = {0, 100000};
-    if (inside == RELIB_OUTSIDE)
-        return judge_rest(all, thread);
-    /* No answer. It may wait by now, or have ended; one that is being started blocks all signals
-       for a moment (glibc 2.36, nptl/pthread_create.c). */
-    for (int i = 0; i < 10 && inside == RELIB_BUSY; i++) {
-        if (i > 0)
-            nanosleep(&moment, NULL);
-        inside = examine(all, thread, 5);
-    }
-    return inside == RELIB_BUSY ? RELIB_UNKNOWN : inside;
-}
-
-/* Interrupts those that never wait, from threads[from] on. */
-static void
-interrupt_busy(survey *all, size_t from)
-{
-    size_t count = 0, next = 0;
-    relib_interruption *busy = NULL;
-    for (size_t i = from; i < all->count; i++)
-        count += all->threads[i].inside == RELIB_BUSY;
-    if (count > 0 && (busy = PyMem_RawMalloc(count * sizeof(*busy))) == NULL)
-        all->failed = 1;
+    size_t next = 0;
+    relib_interruption *busy = PyMem_RawMalloc(count * sizeof(*busy));
     if (busy == NULL)
-        return;
+        return -1;
     for (size_t i = from; i < all->count; i++) {
         relib_interruption *thread = &all->threads[i];
         if (thread->inside != RELIB_BUSY)
@@ -174,15 +164,43 @@ interrupt_busy(survey *all, size_t from)
             relib_descriptor_of(&all->search.code, &all->search.memory, thread->tid, 0);
         busy[next++] = *thread;
     }
-    relib_interrupt(&all->search, busy, next);
-    for (size_t i = from, k = 0; i < all->count; i++) {
+    relib_interrupt(&all->search, busy, count);
+    next = 0;
+    for (size_t i = from; i < all->count; i++) {
         relib_interruption *thread = &all->threads[i];
         if (thread->inside != RELIB_BUSY)
             continue;
-        *thread = busy[k++];
-        thread->inside = examine_busy(all, thread);
+        *thread = busy[next++];
+        if (thread->inside == RELIB_OUTSIDE)
+            thread->inside = judge_rest(all, thread);
     }
     PyMem_RawFree(busy);
+    return 0;
+}
+
+static void
+examine_all(survey *all, size_t from)
+{
+    const struct timespec moment = {0, 100000};
+    size_t busy = examine_busy(all, from);
+    if (busy > 0) {
+        /* Most run for a moment only. No more patience: to yield among threads that compute can
+           take long. */
+        sched_yield();
+        busy = examine_busy(all, from);
+    }
+    if (busy > 0 && interrupt_busy(all, from, busy) < 0)
+        all->failed = 1;
+    /* Those that have not answered may wait by now, or have ended. One that is being started
+       blocks all signals for a moment (glibc 2.36, nptl/pthread_create.c). */
+    for (int i = 0; busy > 0 && i < 10; i++) {
+        if (i > 0)
+            nanosleep(&moment, NULL);
+        busy = examine_busy(all, from);
+    }
+    for (size_t i = from; i < all->count; i++)
+        if (all->threads[i].inside == RELIB_BUSY)
+            all->threads[i].inside = RELIB_UNKNOWN;
 }
 
 /* --- all threads ------------------------------------------------------------------------------ */
@@ -249,9 +267,7 @@ survey_all(survey *all)
         }
         if (all->count == known)
             return 0;
-        for (size_t i = known; i < all->count; i++)
-            all->threads[i].inside = examine(all, &all->threads[i], 3);
-        interrupt_busy(all, known);
+        examine_all(all, known);
         if (all->failed)
             return -1;
     }
@@ -298,9 +314,11 @@ relib_threads_inside(PyObject *Py_UNUSED(self), PyObject *args)
     int listed = -1;
     all.directory = open("/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     all.piece = PyMem_RawMalloc(PIECE * sizeof(*all.piece));
-    all.failed = all.piece == NULL;
+    all.search.map = PyMem_RawMalloc(sizeof(*all.search.map));
+    all.failed = all.piece == NULL || all.search.map == NULL;
     if (all.directory >= 0 && !all.failed) {
         all.search.code = relib_code_at(lo, hi);
+        all.search.map->count = 0;
         all.search.mappings = &all.mappings;
         relib_memory_open(&all.search.memory);
         relib_mappings_open(&all.mappings);
@@ -311,6 +329,7 @@ relib_threads_inside(PyObject *Py_UNUSED(self), PyObject *args)
     if (all.directory >= 0)
         close(all.directory);
     PyMem_RawFree(all.piece);
+    PyMem_RawFree(all.search.map);
 
     int result = all.failed ? -1 : 0;
     for (size_t i = 0; i < all.count && result == 0; i++)

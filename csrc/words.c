@@ -41,7 +41,7 @@ skip_portable(const uintptr_t *words, size_t i, size_t count, relib_range range)
         const uintptr_t *block = words + i;
         int hits = 0;
         for (int k = 0; k < 8; k++)
-            hits |= relib_range_holds(range, block[k]);
+            hits |= relib_range_holds(range, relib_address(block[k]));
         if (hits)
             break;
     }
@@ -58,7 +58,7 @@ relib_next_word(const uintptr_t *words, size_t from, size_t count, relib_range r
     else
 #endif
         i = skip_portable(words, i, count, range);
-    while (i < count && !relib_range_holds(range, words[i]))
+    while (i < count && !relib_range_holds(range, relib_address(words[i])))
         i++;
     return i;
 }

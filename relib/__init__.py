@@ -45,13 +45,16 @@ if TYPE_CHECKING:
     from relib.building.builder import Build
     from relib.building.diagnostics import Diagnostic
     from relib.config import Config, load_config
+    from relib.events import Event
     from relib.extension import Extension
+    from relib.importer import install, uninstall
     from relib.live.load import build, get, load, modules
     from relib.live.module import Module
     from relib.live.pins import Pin
     from relib.live.report import Report
     from relib.live.retired import reap, retired
     from relib.live.version import Version
+    from relib.session import Session, watch
 
 __version__ = "0.1.0"
 
@@ -68,6 +71,7 @@ __all__ = [
     "ConfigError",
     "Diagnostic",
     "DiskFull",
+    "Event",
     "ExecError",
     "Extension",
     "LoadError",
@@ -80,6 +84,7 @@ __all__ = [
     "ProjectError",
     "RelibError",
     "Report",
+    "Session",
     "SourceMissing",
     "SourceUnreadable",
     "StillMapped",
@@ -91,11 +96,14 @@ __all__ = [
     "WorkerDied",
     "build",
     "get",
+    "install",
     "load",
     "load_config",
     "modules",
     "reap",
     "retired",
+    "uninstall",
+    "watch",
 ]
 
 # Imported when first used: `import relib` must stay cheap in a program that reloads nothing.
@@ -103,18 +111,23 @@ _LATER = {
     "Build": "relib.building.builder",
     "Config": "relib.config",
     "Diagnostic": "relib.building.diagnostics",
+    "Event": "relib.events",
     "Extension": "relib.extension",
     "Module": "relib.live.module",
     "Pin": "relib.live.pins",
     "Report": "relib.live.report",
+    "Session": "relib.session",
     "Version": "relib.live.version",
     "build": "relib.live.load",
     "get": "relib.live.load",
+    "install": "relib.importer",
     "load": "relib.live.load",
     "load_config": "relib.config",
     "modules": "relib.live.load",
     "reap": "relib.live.retired",
     "retired": "relib.live.retired",
+    "uninstall": "relib.importer",
+    "watch": "relib.session",
 }
 
 

@@ -19,6 +19,7 @@ from relib.pyproject import FILE_NAME, tool_table
 from relib.setting_values import (
     age_in_days,
     byte_count,
+    choice,
     command_line,
     count,
     directive_pairs,
@@ -59,6 +60,8 @@ class Config:
     """How many extensions are built at the same time."""
     directives: tuple[tuple[str, object], ...]
     """Cython compiler directives for all extensions."""
+    tier: str = "auto"
+    """How a change is built: "instant", "optimized", or "auto"; see relib.building.tiers."""
 
 
 Default = Callable[[Path, Mapping[str, str]], object]
@@ -253,6 +256,16 @@ SETTINGS: tuple[Setting, ...] = (
         "none",
         "NAME=VALUE,...",
         "Cython compiler directives for all extensions: a table, JSON, or NAME=VALUE,... .",
+    ),
+    Setting(
+        "tier",
+        "tier",
+        choice("auto", "instant", "optimized"),
+        "auto",
+        "auto",
+        "TIER",
+        "How extensions are built: instant (by the quickest compiler, without optimisation), "
+        "optimized (with the project's own flags), or auto: instant first.",
     ),
 )
 """Every setting. `Config` has one field for each, and `root`."""

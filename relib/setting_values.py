@@ -16,6 +16,7 @@ from pathlib import Path
 __all__ = [
     "age_in_days",
     "byte_count",
+    "choice",
     "command_line",
     "count",
     "directive_pairs",
@@ -93,6 +94,21 @@ def count(*, least: int) -> Callable[[object], int]:
         if isinstance(value, int) and not isinstance(value, bool) and value >= least:
             return value
         raise ValueError(f"a whole number, {least} or more")
+
+    return read
+
+
+def choice(*words: str) -> Callable[[object], str]:
+    """Return a function that reads one of some words.
+
+    >>> choice("slow", "quick")(" quick ")
+    'quick'
+    """
+
+    def read(value: object) -> str:
+        if isinstance(value, str) and value.strip() in words:
+            return value.strip()
+        raise ValueError(f"{', '.join(map(repr, words[:-1]))} or {words[-1]!r}")
 
     return read
 

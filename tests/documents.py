@@ -1,4 +1,8 @@
-"""The documentation as its tests see it: blocks of code, and what is in them."""
+"""The documentation as its tests see it: blocks of code, and what is in them.
+
+With UPDATE_SNAPSHOTS=1 in its environment a test run brings up to date what is made from the
+program: the texts in tests/help/, and the help texts and settings tables in the documents.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 
+_SETTINGS = re.compile(r"(?<=<!-- settings -->\n).*?(?=\n<!-- /settings -->)", re.DOTALL)
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FILE_NAME = re.compile(r"^(?:#|//) ([\w/.]+\.\w+)$")
 
@@ -50,6 +55,26 @@ def steps(document: Path) -> str:
             if block.language == "python" or block.file_name
         ]
     )
+
+
+def settings_in(document: Path) -> str | None:
+    """The table of settings that a document has."""
+    found = _SETTINGS.search(document.read_text())
+    return found and found[0]
+
+
+def update_settings(document: Path) -> None:
+    text = document.read_text()
+    document.write_text(_SETTINGS.sub(lambda _: settings_table(), text))
+
+
+def update_help(document: Path, help_text: str) -> None:
+    """Put a command's help in the place of the block that begins with the same command's usage."""
+    usage = help_text.partition("[")[0]
+    block = re.compile(
+        rf"(?<=^```text\n){re.escape(usage)}\[.*?(?=^```$)", re.MULTILINE | re.DOTALL
+    )
+    document.write_text(block.sub(lambda _: help_text, document.read_text()))
 
 
 def settings_table() -> str:

@@ -485,8 +485,8 @@ def test_demo_shows_what_it_claims(cli: Cli) -> None:
     temporary.mkdir()
     ran = cli("demo", "--cycles", "8", TMPDIR=str(temporary))
     assert "\x1b" not in ran.stdout
-    assert "all 9 claims held" in ran.stdout
-    assert "function checksum.checksum, referred to once by list" in ran.stdout
+    assert "all 10 claims held" in ran.stdout
+    assert "retired (" in ran.stdout  # the second scene's pin
     assert "checksum.pyx:8:" in ran.stdout  # the error that the third scene makes
     assert list(temporary.iterdir()) == []
 
@@ -515,15 +515,18 @@ SPOILED = """
     import sys
 
     import relib.cli.demo_project as project
+    import relib.cli.demo_scenes as scenes
     from relib.cli import main
 
-    project._SOURCE += "import builtins\\nbuiltins.kept = [*getattr(builtins, 'kept', []), words]"
+    scenes._PATIENCE = 0.1  # for what will not happen
+    keep = "builtins.kept = [*getattr(builtins, 'kept', []), words('')]"
+    project._SOURCE += f"import builtins\\n{keep}"
     sys.exit(main(["demo", "--cycles", "2"]))
 """
 
 
 def test_a_claim_that_does_not_hold_is_a_failure(cli: Cli) -> None:
-    """Each version has the program keep a function of it, of which the demo knows nothing."""
+    """Each version has the program keep a generator of it, of which the demo knows nothing."""
     script = cli.write("spoiled.py", SPOILED)
     ran = subprocess.run(
         [sys.executable, str(script)],

@@ -19,8 +19,9 @@ the edits add, by the names that :class:`Amended` reports:
     What the module's names refer to goes before its constants and types do. Otherwise instances
     die when these are gone, and a ``__dealloc__`` that calls a Python function crashes.
 ``late``
-    An instance that is in a reference cycle may nevertheless die later. Its ``__dealloc__`` and
-    ``__del__`` are then left out, unless they are plain C.
+    If there is such a ``__dealloc__``, the collector is made to start with that. An instance that
+    is in a reference cycle may nevertheless die later; its ``__dealloc__`` and ``__del__`` are then
+    left out, unless they are plain C.
 ``state``
     One pointer leads to the module's state, in the place of a table by interpreter, which is never
     freed, and which takes a lock's worth of atomic operations for each use from Python 3.12 on.
@@ -31,6 +32,9 @@ the edits add, by the names that :class:`Amended` reports:
     A class with both a ``__dict__`` and a ``__weakref__`` can be made. Cython gives its type two
     tables of members, of which CPython takes the last, and that one is empty ("KeyError:
     '__dictoffset__'" on import; Compiler/ModuleNode.py, generate_type_spec).
+``failure``
+    A module whose execution raises says that it failed. (Cython 3.1 and 3.2 take back the wrong
+    registration, and then return success.)
 ``free``
     A module that dies without a collection lets go of everything as well.
 ``imports``
@@ -73,8 +77,9 @@ def amend(c_source: str) -> Amended:
     ()
     """
     text = _Text(c_source)
-    release: list[str] = []
     visit: list[str] = []
+    empty: list[str] = []
+    release: list[str] = []
     finish: list[str] = []
     declare: list[str] = []
 
@@ -88,17 +93,15 @@ def amend(c_source: str) -> Amended:
     ):
         return Amended(c_source, (), _ALL)
 
-    direct = _state(text)
     instances, others, views = _globals(text)
-    release += [f"__PYX_RELIB_RELEASE({name}, {none});" for name, none in instances]
-    release += ["__pyx_relib_forget(state->__pyx_d, 1);"]
-    release += [f"__PYX_RELIB_RELEASE({name}, {none});" for name, none in others]
+    empty += [f"__PYX_RELIB_RELEASE({name}, {none});" for name, none in instances]
+    empty += ["__pyx_relib_forget(state->__pyx_d, 1, only);"]
+    empty += [f"__PYX_RELIB_RELEASE({name}, {none});" for name, none in others]
     visit += [f"Py_VISIT({name});" for name, _ in (*instances, *others)]
     if views:
         declare += [injected.VIEWS % (len(views), ", ".join(f"&{name}" for name in views))]
         visit += [injected.VISIT_VIEWS]
-        release += [injected.RELEASE_VIEWS]
-    release += ["__pyx_relib_forget(state->__pyx_d, 0);", "PyDict_Clear(state->__pyx_d);"]
+        empty += [injected.RELEASE_VIEWS]
     text.edits.append("namespace")
     if "struct __Pyx_CodeObjectCache __pyx_code_cache;\n" in c_source:
         release += [injected.FREE_CODE_CACHE]
@@ -115,19 +118,26 @@ def amend(c_source: str) -> Amended:
         text.edits.append("locks")
     _members(text)
     _types(text)
-    _late(text)
-    release += ["__pyx_relib_over = 1;"]
+    _failure(text)
+    late = _late(text)
+    direct = _state(text, late)
     if direct:
         bases = dict.fromkeys(_BASE.findall(c_source))
         release += [f"__pyx_relib_after.{name} = state->{name};" for name in bases]
         finish += ["__pyx_relib_state = &__pyx_relib_after;"]
+    if direct and late:
+        declare += ["CYTHON_UNUSED static PyObject *__pyx_relib_end = NULL;"]
+        visit += ["Py_VISIT(__pyx_relib_end);"]
+        finish += ["Py_CLEAR(__pyx_relib_end);"]
     free = _free(text)
 
     block = injected.BLOCK.format(
         declare="\n".join(declare),
         visit="\n  ".join(visit),
+        empty="\n  ".join(empty),
         release="\n  ".join(release),
         finish="\n  ".join(finish),
+        end=injected.END if direct and late else "",
         free=injected.FREE if free else "",
     )
     text.insert(clear.start(), f"#endif\n{block}#if CYTHON_USE_MODULE_STATE\n")
@@ -222,7 +232,8 @@ _IMPORT = re.compile(
     re.M,
 )
 _FINALIZER = re.compile(r"__pyx_pw_\w*__(?:dealloc|del)__\(o\);\n")
-_MEMBERS = re.compile(r" *\{Py_tp_members, \(void\*\)(\w+_members)\},\n")
+_MEMBERS = re.compile(r"\{Py_tp_members, \(void\*\)(\w+_members)\},\n")
+_WRONG_REMOVAL = re.compile(r" PyState_RemoveModule\(&__pyx_moduledef\);\n")
 _FREE_ROOT = re.compile(r"\(\*Py_TYPE\(o\)->tp_free\)\(o\);\n")
 _FREE_BUILTIN_BASE = re.compile(r"__Pyx_PyType_GetSlot\((.+), tp_dealloc, destructor\)\(o\);\n")
 _FREE_OTHER_BASE = re.compile(r"__Pyx_call_next_tp_dealloc\(o, __pyx_tp_dealloc_\w+\);\n")
@@ -254,6 +265,7 @@ _ALL = (
     "namespace",
     "members",
     "types",
+    "failure",
     "late",
     "free",
     "imports",
@@ -347,12 +359,21 @@ def _types(text: _Text) -> None:
                 text.edits.append("types")
 
 
-def _late(text: _Text) -> None:
+def _failure(text: _Text) -> None:
+    call = text.find(_WRONG_REMOVAL)
+    if call is not None:
+        text.edit("failure", (call, call[0].replace(" PyState_", " __Pyx_State_")))
+
+
+def _late(text: _Text) -> bool:
+    found = False
     for call in _FINALIZER.finditer(text.original):
         if not text.before(call).strip() and not _is_plain_c(text, call[0].partition("(")[0]):
             text.insert(call.start(), "if (!__pyx_relib_over) ")
-            if "late" not in text.edits:
-                text.edits.append("late")
+            found = True
+    if found:
+        text.edits.append("late")
+    return found
 
 
 def _is_plain_c(text: _Text, wrapper: str) -> bool:
@@ -367,10 +388,14 @@ def _is_plain_c(text: _Text, wrapper: str) -> bool:
     return not re.search(r"\b(?:__Pyx|__PYX|Py|_Py|__pyx_(?!v_|t_|L\d))\w*", code)
 
 
-def _state(text: _Text) -> bool:
+def _state(text: _Text, late: bool) -> bool:
+    prototype = "static int __pyx_relib_begin(PyObject *module);\n"
+    functions = injected.STATE_FUNCTIONS.replace(
+        "@begin", "__pyx_relib_begin(module)" if late else "0"
+    )
     return text.edit(
         "state",
-        (text.find(_STATE_PROTOTYPES), injected.STATE_FUNCTIONS),
+        (text.find(_STATE_PROTOTYPES), (prototype if late else "") + functions),
         (text.find(_STATE_TABLE), "#if 0\n"),
         (text.find(_STATE_GLOBAL), injected.STATE_DIRECT),
     )

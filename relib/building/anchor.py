@@ -107,4 +107,4 @@ def build(name: str, cython: str) -> Build:
         made.replace(source)  # whole at once: another process may be looking
         made.parent.rmdir()
     extension = Extension(name, (source,), define_macros=macros(name))
-    return build_extension(extension, config)
+    return build_extension(extension, config, tier="optimized")

@@ -5,28 +5,24 @@ from __future__ import annotations
 import os
 import sysconfig
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from relib.building.amend import amend
-from relib.building.compile import compile_extension
+from relib.building.compile import Compiled, compile_extension
 from relib.building.diagnostics import Diagnostic
-from relib.building.fingerprint import (
-    Contents,
-    State,
-    fingerprint,
-    portable,
-    recipe_hash,
-)
+from relib.building.fallback import Choice, Files, choose
+from relib.building.fingerprint import Contents, State, fingerprint, portable
 from relib.building.manifest import Manifest
-from relib.building.toolchain import Toolchain
+from relib.building.obstacles import Obstacles
+from relib.building.tiers import Plan, Plans, language_of
 from relib.building.translate import cython_version, translate
 from relib.config import Config
 from relib.errors import BuildError, SourceMissing, SourceUnreadable
 from relib.extension import Extension
 
-__all__ = ["InputsChanged", "Order", "Witness", "attempt"]
+__all__ = ["InputsChanged", "Made", "Order", "Witness", "attempt"]
 
 
 class InputsChanged(Exception):  # nothing went wrong
@@ -96,11 +92,23 @@ class Order:
 
     extension: Extension
     config: Config
-    toolchain: Toolchain
-    parts: Mapping[str, object]
-    """The recipe, part by part."""
+    plans: Plans
+    """Who may compile it, in the order of trying."""
+    obstacles: Obstacles
+    """What is known to keep them from it."""
     number: int
     """The build's number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A build that is ready for the store."""
+
+    manifest: Manifest
+    directory: Path
+    """It has the library, and the C that Cython made."""
+    notes: tuple[Diagnostic, ...]
+    """What is said about this attempt and not about the build."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +120,7 @@ class _Translated:
     diagnostics: tuple[Diagnostic, ...]
 
 
-def attempt(
-    order: Order, contents: Contents, known: Iterable[str], directory: Path
-) -> tuple[Manifest, Path]:
+def attempt(order: Order, contents: Contents, known: Iterable[str], directory: Path) -> Made:
     """Build once.
 
     Args:
@@ -122,9 +128,6 @@ def attempt(
         contents: digests.
         known: files that are likely to be inputs.
         directory: where to work; not there yet.
-
-    Returns:
-        The manifest, and a directory that has the library and the C that Cython made.
 
     Raises:
         InputsChanged: an input changed meanwhile, so that nobody knows what was built.
@@ -141,9 +144,7 @@ def attempt(
         raise
 
 
-def _attempt(
-    order: Order, contents: Contents, witness: Witness, directory: Path
-) -> tuple[Manifest, Path]:
+def _attempt(order: Order, contents: Contents, witness: Witness, directory: Path) -> Made:
     extension, root = order.extension, order.config.root
     kept, work = directory / "build", directory / "work"
     kept.mkdir(0o700)
@@ -152,18 +153,26 @@ def _attempt(
     begun = time.perf_counter()
     translated = _translate(order, kept)
     inputs = witness.digests(translated.inputs, root)
-    first = fingerprint(recipe_hash(order.parts), inputs)[:8]
-    unique_name = f"{extension.stem}__r{order.number}_{first}"
     seconds = {"translate": time.perf_counter() - begun}
+    adapted = _with_quoted_includes(extension, kept) if translated.generated else extension
 
-    compiled = compile_extension(
-        _with_quoted_includes(extension, kept) if translated.generated else extension,
-        translated.sources,
-        unique_name=unique_name,
-        toolchain=order.toolchain,
-        workdir=work,
-        config=order.config,
-    )
+    def unique_name(plan: Plan) -> str:
+        return f"{extension.stem}__r{order.number}_{fingerprint(plan.recipe, inputs)[:8]}"
+
+    def build(plan: Plan, workdir: Path) -> Compiled:
+        assert plan.toolchain is not None
+        return compile_extension(
+            adapted,
+            translated.sources,
+            unique_name=unique_name(plan),
+            toolchain=plan.toolchain,
+            workdir=workdir,
+            config=order.config,
+        )
+
+    files = Files(extension, translated.sources, root)
+    chosen: Choice = choose(order.plans, files, order.obstacles, build, work)
+    plan, compiled = chosen.plan, chosen.compiled
     seconds.update(compiled.seconds)
     own = os.path.join(directory, "")  # noqa: PTH118
     read = map(os.fspath, compiled.dependencies)
@@ -171,33 +180,32 @@ def _attempt(
     found = witness.digests([*headers, *_not_there(headers, extension)], root)
     witness.check()
 
-    library = compiled.library.rename(kept / f"{unique_name}.so")
-    return (
-        Manifest(
-            name=extension.name,
-            root=str(root),
-            unique_name=unique_name,
-            number=order.number,
-            fingerprint=fingerprint(
-                recipe_hash(order.parts),
-                inputs,
-                found := {path: found[path] for path in found if path not in inputs},
-            ),
-            parts=order.parts,
-            kind=extension.kind,
-            source=portable(extension.main, root),
-            inputs=inputs,
-            found=found,
-            size=library.stat().st_size,
-            digest=contents.digest(library) or "",
-            generated=translated.generated,
-            seconds=seconds,
-            diagnostics=(*translated.diagnostics, *compiled.diagnostics),
-            python=str(sysconfig.get_config_var("SOABI")),
-            cython=cython_version() if extension.kind == "cython" else None,
+    library = compiled.library.rename(kept / f"{unique_name(plan)}.so")
+    manifest = Manifest(
+        name=extension.name,
+        root=str(root),
+        unique_name=unique_name(plan),
+        number=order.number,
+        fingerprint=fingerprint(
+            plan.recipe,
+            inputs,
+            found := {path: found[path] for path in found if path not in inputs},
         ),
-        kept,
+        parts=plan.parts,
+        kind=extension.kind,
+        source=portable(extension.main, root),
+        inputs=inputs,
+        found=found,
+        size=library.stat().st_size,
+        digest=contents.digest(library) or "",
+        generated=translated.generated,
+        seconds=seconds,
+        diagnostics=(*translated.diagnostics, *compiled.diagnostics),
+        python=str(sysconfig.get_config_var("SOABI")),
+        cython=cython_version() if extension.kind == "cython" else None,
+        tier=plan.tier,
     )
+    return Made(manifest, kept, chosen.notes)
 
 
 def _translate(order: Order, kept: Path) -> _Translated:
@@ -212,7 +220,7 @@ def _translate(order: Order, kept: Path) -> _Translated:
         if Extension(extension.name, (source,)).kind != "cython":
             sources.append(source)
             continue
-        suffix = ".cpp" if order.toolchain.language == "c++" else ".c"
+        suffix = ".cpp" if language_of(extension) == "c++" else ".c"
         stem = source.stem if f"{source.stem}{suffix}" not in generated else f"{source.stem}_"
         result = translate(extension, source, kept / f"{stem}{suffix}", config=order.config)
         sources.append(result.c_file)

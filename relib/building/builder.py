@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relib.building import locks
-from relib.building.attempt import InputsChanged, Order, attempt
+from relib.building.attempt import InputsChanged, Made, Order, attempt
 from relib.building.diagnostics import Diagnostic
-from relib.building.fingerprint import Contents, absolute, located, recipe_hash, recipe_parts
+from relib.building.fingerprint import Contents, absolute, located
 from relib.building.locks import Hold
 from relib.building.manifest import LOCK_NAME, Manifest
+from relib.building.obstacles import Obstacles
 from relib.building.store import Store
-from relib.building.toolchain import Toolchain, find_toolchain
+from relib.building.tiers import Plans, plans, resolved
 from relib.config import Config
 from relib.errors import BadName, BuildError, BuildGone, DiskFull, SourceMissing, SourceUnreadable
 from relib.extension import Extension
@@ -69,6 +70,8 @@ class Build:
     """What was built."""
     config: Config
     """The settings it was built with."""
+    tier: str = "optimized"
+    """``"instant"`` or ``"optimized"``; see :mod:`relib.building.tiers`."""
 
     def hold(self) -> Hold:
         """Keep the build in the store while it is mapped: until Hold.release(), or process end.
@@ -88,7 +91,9 @@ class Build:
         return held
 
 
-def build_extension(extension: Extension, config: Config, *, force: bool = False) -> Build:
+def build_extension(
+    extension: Extension, config: Config, *, force: bool = False, tier: str | None = None
+) -> Build:
     """Build `extension`, unless the store has that build already.
 
     A build is never made from anything but the contents that it claims: if an input changes while
@@ -99,8 +104,12 @@ def build_extension(extension: Extension, config: Config, *, force: bool = False
         extension: what to build.
         config: the settings in force.
         force: build even if the store has the build.
+        tier: ``"instant"``: by the quickest compiler that can, without optimisation;
+            ``"optimized"``: with the project's own flags; ``"auto"``: whichever is there already,
+            else instant. None: as the settings say.
 
     Raises:
+        ConfigError: there is no such tier.
         SourceMissing: a source is not there, or was removed while it was being built.
         SourceUnreadable: a source cannot be read.
         BadName: the name cannot be a C symbol.
@@ -111,33 +120,48 @@ def build_extension(extension: Extension, config: Config, *, force: bool = False
     begun = time.perf_counter()
     _check_name(extension.name)
     _check_readable(extension)
-    toolchain = find_toolchain(language_of(extension), config)
-    parts = recipe_parts(extension, toolchain, config)
-    recipe = recipe_hash(parts)
+    chosen = resolved(tier, config)
+    ways = plans(extension, config, chosen)
+    wanted = [ways] if chosen != "auto" else [plans(extension, config, "optimized"), ways]
     store = Store(config)
 
     def find() -> Build | None:
-        found = None if force else store.find(extension.name, recipe, contents)
-        if found is None:
+        if force:
             return None
-        total = time.perf_counter() - begun
-        return _build(extension, config, *found, {"check": total, "total": total}, cached=True)
+        known = store.recipes(extension.name)
+        for plan in (plan for each in wanted for plan in each):
+            if not known:
+                break
+            if plan.recipe not in known:
+                continue
+            known -= {plan.recipe}
+            found = store.find(extension.name, plan.recipe, contents)
+            if found is not None:
+                total = time.perf_counter() - begun
+                seconds = {"check": total, "total": total}
+                return _build(extension, config, *found, seconds, tier=plan.tier, cached=True)
+        return None
 
     if (build := find()) is not None:
         return build
     with _reporting_want_of_room(extension, store.path):
-        with store.building(extension.name, recipe) as workdir:
+        with store.building(extension.name, ways.first.recipe) as workdir:
             if (build := find()) is not None:  # whoever had the lock before has built it
                 return build
             checked = time.perf_counter() - begun
-            directory, manifest = _make(extension, config, toolchain, parts, store, workdir)
+            directory, made = _make(extension, config, ways, store, workdir)
         with suppress(OSError):  # the build is there, whatever becomes of old ones
             store.evict(keep=directory)
     total = time.perf_counter() - begun
-    seconds = {"check": checked, **manifest.seconds}
+    seconds = {"check": checked, **made.manifest.seconds}
     seconds["store"] = total - sum(seconds.values())
     seconds["total"] = total
-    return _build(extension, config, directory, manifest, seconds, cached=False)
+    return _build(
+        *(extension, config, directory, made.manifest, seconds),
+        tier=made.manifest.tier,
+        cached=False,
+        notes=made.notes,
+    )
 
 
 def inputs_of(extension: Extension, config: Config) -> tuple[Path, ...]:
@@ -157,42 +181,32 @@ def inputs_of(extension: Extension, config: Config) -> tuple[Path, ...]:
     return tuple(known)
 
 
-def language_of(extension: Extension) -> str:
-    """The language of the compiler, and so of the linker, that `extension` needs.
-
-    >>> language_of(Extension("fast", (Path("fast.pyx"), Path("core.cpp"))))
-    'c++'
-    """
-    kinds = {Extension(extension.name, (source,)).kind for source in extension.sources}
-    return "c++" if extension.language == "c++" or "c++" in kinds else "c"
-
-
 def _make(
     extension: Extension,
     config: Config,
-    toolchain: Toolchain,
-    parts: Mapping[str, object],
+    ways: Plans,
     store: Store,
     workdir: Path,
-) -> tuple[Path, Manifest]:
-    likely = store.likely_inputs(extension.name, recipe_hash(parts))
+) -> tuple[Path, Made]:
+    likely = store.likely_inputs(extension.name, ways.first.recipe)
     known = dict.fromkeys(map(os.fspath, (*extension.sources, *extension.depends)))
     known.update((absolute(text, config.root), None) for text in likely)
     number = store.reserve(extension.name)
     stored = False
     try:
-        order = Order(extension, config, toolchain, parts, number)
+        obstacles = Obstacles(store.obstacles, extension.name)
+        order = Order(extension, config, ways, obstacles, number)
         for turn in range(_ATTEMPTS):
             try:
-                manifest, made = attempt(order, contents, known, workdir / str(turn))
+                made = attempt(order, contents, known, workdir / str(turn))
             except InputsChanged as change:
                 _check_readable(extension)
                 known.update(dict.fromkeys(change.paths))
                 changed = change.paths
             else:
-                directory = store.put(manifest, made)
+                directory = store.put(made.manifest, made.directory)
                 stored = True
-                return directory, manifest
+                return directory, made
     except BuildError:
         _check_readable(extension)
         raise
@@ -215,7 +229,9 @@ def _build(
     manifest: Manifest,
     seconds: Mapping[str, float],
     *,
+    tier: str,
     cached: bool,
+    notes: tuple[Diagnostic, ...] = (),
 ) -> Build:
     return Build(
         name=manifest.name,
@@ -236,12 +252,13 @@ def _build(
         ),
         seconds=seconds,
         cached=cached,
-        diagnostics=manifest.diagnostics,
+        diagnostics=(*manifest.diagnostics, *notes),
         python=manifest.python,
         cython=manifest.cython,
         relib=manifest.relib,
         extension=extension,
         config=config,
+        tier=tier,
     )
 
 

@@ -13,7 +13,7 @@ from relib.building.anchor import RELOADABLE_MACROS
 from relib.building.depfiles import read_depfile
 from relib.building.diagnostics import Diagnostic, parse_compiler
 from relib.building.processes import Finished, run_all
-from relib.building.toolchain import Toolchain, find_toolchain
+from relib.building.toolchain import Toolchain, find_toolchain, quickened
 from relib.errors import BuildError, SourceMissing, SourceUnreadable
 
 if TYPE_CHECKING:
@@ -79,10 +79,15 @@ def compile_extension(
     units = [job.unit(number, source) for number, source in enumerate(sources)]
     begun = time.perf_counter()
     try:
-        said = job.compile(units)
-        compiled = time.perf_counter()
-        library, said_at_link = job.link(units)
-        linked = time.perf_counter()
+        if job.can_do_it_at_once(units):
+            library, said = job.compile_and_link(units[0])
+            said_at_link: tuple[Diagnostic, ...] = ()
+            compiled = linked = time.perf_counter()
+        else:
+            said = job.compile(units)
+            compiled = time.perf_counter()
+            library, said_at_link = job.link(units)
+            linked = time.perf_counter()
         dependencies = job.dependencies(units)
     except OSError as error:
         raise failures.system_failed(extension.name, "build", error, workdir=workdir) from error
@@ -127,15 +132,12 @@ class _Job:
             )
         _check_readable(source, name)
         toolchain = self._toolchain(language)
-        defines: list[tuple[str, str | None]] = [
-            (f"PyInit_{self.extension.stem}", f"PyInit_{self.unique_name}")
-        ]
-        if self.extension.kind == "cython":
-            defines += RELOADABLE_MACROS
         # numbered, since two directories may have files of one name
         object_ = self.workdir / f"{number}-{source.stem}.o"
         depfile = object_.with_suffix(".d")
-        command = toolchain.compile_command(source, object_, depfile, self.extension, defines)
+        command = toolchain.compile_command(
+            *(source, object_, depfile, self.extension, self._defines())
+        )
         return _Unit(source, object_, depfile, toolchain, command)
 
     def compile(self, units: Sequence[_Unit]) -> tuple[Diagnostic, ...]:
@@ -157,6 +159,42 @@ class _Job:
         if failed:
             raise self._failure("compile", failed, said)
         return tuple(said)
+
+    def can_do_it_at_once(self, units: Sequence[_Unit]) -> bool:
+        """Whether one command makes the library: tcc's, which saves the start of another tcc."""
+        return len(units) == 1 and self._linking_toolchain(units).family == "tcc"
+
+    def compile_and_link(self, unit: _Unit) -> tuple[Path, tuple[Diagnostic, ...]]:
+        """Make the library of the only unit with one command.
+
+        Raises:
+            BuildError: it failed.
+            SourceMissing: the source is not there any more.
+        """
+        unfinished = self.workdir / f"{self.unique_name}.so.part"
+        unfinished.unlink(missing_ok=True)
+        toolchain = unit.toolchain
+        command = toolchain.whole_command(
+            *(unit.source, unfinished, unit.depfile, self.extension, self._defines())
+        )
+        said: list[Diagnostic] = []
+        result = self._run([command], brief=True)[0]
+        assert result is not None
+        if self._failed(result, toolchain, unfinished, said):
+            _check_readable(unit.source, self.extension.name)
+            raise self._failure("compile", [result], said)
+        elf.forbid_executable_stack(unfinished)
+        library = self.workdir / f"{self.unique_name}.so"
+        unfinished.replace(library)
+        return library, tuple(said)
+
+    def _defines(self) -> list[tuple[str, str | None]]:
+        defines: list[tuple[str, str | None]] = [
+            (f"PyInit_{self.extension.stem}", f"PyInit_{self.unique_name}")
+        ]
+        if self.extension.kind == "cython":
+            defines += RELOADABLE_MACROS
+        return defines
 
     def link(self, units: Sequence[_Unit]) -> tuple[Path, tuple[Diagnostic, ...]]:
         """Link the units' objects and return the library, and what was said.
@@ -198,23 +236,31 @@ class _Job:
             for name in extension.libraries:
                 candidates = (root / directory / f"lib{name}{end}" for end in (".so", ".a"))
                 found.update((library, None) for library in candidates if library.exists())
-        return tuple(path for path in found if not path.is_relative_to(self.workdir))
+        own = f"{self.workdir}/"
+        return tuple(path for path in found if not str(path).startswith(own))
 
     def _toolchain(self, language: str) -> Toolchain:
         if language == self.toolchain.language:
             return self.toolchain
-        return find_toolchain(language, self.config)
+        other = find_toolchain(language, self.config)
+        return quickened(other) if self.toolchain.quick else other
 
     def _linking_toolchain(self, units: Sequence[_Unit]) -> Toolchain:
         languages = {unit.toolchain.language for unit in units}
         languages |= {self.toolchain.language, self.extension.language}
         return self._toolchain("c++" if "c++" in languages else "c")
 
-    def _run(self, commands: Sequence[Sequence[str]]) -> list[Finished | None]:
+    def _run(
+        self, commands: Sequence[Sequence[str]], *, brief: bool = False
+    ) -> list[Finished | None]:
         config = self.config
         try:
             return run_all(
-                commands, jobs=config.jobs, timeout=config.compile_timeout, cwd=config.root
+                commands,
+                jobs=config.jobs,
+                timeout=config.compile_timeout,
+                cwd=config.root,
+                brief=brief,
             )
         except FileNotFoundError as error:
             command = next((c for c in commands if c[0] == error.filename), None)

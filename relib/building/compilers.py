@@ -7,9 +7,11 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+from relib.building import probes
 from relib.building.processes import compiler_environment
 from relib.errors import CompilerMissing
 
@@ -86,9 +88,24 @@ def identify(
     known = _known.get(key)
     if known is not None and all(_signature(Path(file[0])) == file for file in known.files):
         return known
-    compiler = _ask(command, language, environ, signatures, origin)
+    question = [language, list(command), signatures, environ.get("PATH")]
+    told = probes.recall(question, named)
+    compiler = None if told is None else _restored(told)
+    if compiler is None:
+        compiler = _ask(command, language, environ, signatures, origin)
+        probes.remember(question, named, asdict(compiler))
     _known[key] = compiler
     return compiler
+
+
+def _restored(told: Mapping[str, Any]) -> Compiler | None:
+    """A compiler as it was kept; None if it is another one now."""
+    try:
+        files = tuple((path, size, time) for path, size, time in told["files"])
+        compiler = Compiler(**{**told, "files": files})
+    except (TypeError, ValueError, KeyError):
+        return None
+    return compiler if all(_signature(Path(file[0])) == file for file in files) else None
 
 
 def _ask(

@@ -23,13 +23,15 @@ def read_depfile(depfile: Path, *, base: Path, escaped: bool = True) -> tuple[Pa
     """
     text = os.fsdecode(depfile.read_bytes())
     names = _escaped_names(text) if escaped else _plain_names(text, base)
-    return tuple(dict.fromkeys(_absolute(name, base) for name in names))
+    root = os.fspath(base)
+    return tuple(map(Path, dict.fromkeys(_absolute(name, root) for name in names)))
 
 
-def _absolute(name: str, base: Path) -> Path:
-    path = base / name
+def _absolute(name: str, base: str) -> str:
+    # As texts: there are hundreds, and each Path costs more than all else that is done with it.
+    path = name if name.startswith("/") else os.path.join(base, name)  # noqa: PTH118
     # "a/link/../x" means another file than "a/x": only the file system can take ".." away.
-    return Path(os.path.realpath(path)) if ".." in path.parts else path
+    return os.path.realpath(path) if "/../" in path else path
 
 
 def _escaped_names(text: str) -> Iterator[str]:
@@ -91,4 +93,6 @@ def _plain_names(text: str, base: Path) -> Iterator[str]:
     for line in text.splitlines()[1:]:
         name = line.strip().removesuffix(" \\").rstrip()
         if name:
-            yield name if (base / name).exists() else name.replace("\\ ", " ")
+            if "\\ " in name and not os.path.exists(_absolute(name, os.fspath(base))):  # noqa: PTH110
+                name = name.replace("\\ ", " ")
+            yield name

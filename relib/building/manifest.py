@@ -57,6 +57,7 @@ class Manifest:
     python: str
     cython: str | None
     relib: int = BUILD_VERSION
+    tier: str = "optimized"
 
     @property
     def library(self) -> str:
@@ -133,6 +134,7 @@ def _is_whole(manifest: Manifest) -> bool:
                 manifest.source,
                 manifest.digest,
                 manifest.python,
+                manifest.tier,
             )
         )
         and isinstance(manifest.number, int)

@@ -1,7 +1,8 @@
 """The processes that translate, as the program sees them: started late, kept warm, replaceable.
 
-What runs in them is :mod:`relib.building.worker`. There is one for now; requests wait for it in
-turn. A process belongs to the process that started it: after a fork the child starts its own.
+What runs in them is :mod:`relib.building.worker`. One is enough for one extension at a time; when
+more are being built, there are as many as may be built at the same time. A process belongs to the
+process that started it: after a fork the child starts its own.
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ class _Process:
             raise Died("this Python does not know its own executable (sys.executable is empty)", "")
         self.version = version
         """The Cython that was installed when it was started."""
+        self.lately: object = None
+        """What the request was like that it answered last: it is prepared for such."""
         self._ready = False
         self._buffer = bytearray()
         # A file and not a pipe: nobody has to read it while the process writes, and what it said
@@ -184,6 +187,10 @@ class _Process:
         self._process.returncode = 0  # else Popen would warn that it still runs, or wait for it
 
 
+def _likeness(request: dict[str, Any]) -> object:
+    return (request["cplus"], request["include_path"], request["directives"], request["shared"])
+
+
 def _how(code: int | None) -> str:
     if code is None:
         return "it stopped answering"
@@ -196,32 +203,34 @@ def _how(code: int | None) -> str:
 class Pool:
     """Processes that translate, started when they are first wanted."""
 
-    _SIZE = 1
-    """How many there may be: as many requests are answered at the same time."""
-
     def __init__(self) -> None:
         """Start none yet."""
         self._reset()
 
     def _reset(self) -> None:
-        self._slots = threading.Semaphore(self._SIZE)
+        self._changed = threading.Condition(threading.RLock())
+        self._busy = 0
+        # the one that was used last comes last: it is the warmest
         self._idle: list[_Process] = []
         self._all: set[_Process] = set()
 
-    def ask(self, request: dict[str, Any], *, version: str, timeout: float) -> dict[str, Any]:
+    def ask(
+        self, request: dict[str, Any], *, version: str, timeout: float, jobs: int = 1
+    ) -> dict[str, Any]:
         """Have a request answered; "output" of the answer is what was printed meanwhile.
 
         Args:
-            request: for `worker.translate`.
+            request: for the worker's translate().
             version: the Cython that is installed now. A process that was started with another one
                 is replaced.
             timeout: seconds that it may take, without waiting for its turn.
+            jobs: how many requests may be answered at the same time, this one included.
 
         Raises:
             Died: the process ended instead, or could not be started.
             Expired: it took too long.
         """
-        with self._slots:
+        with self._turn(jobs):
             deadline = time.monotonic() + timeout
             process = self._begun(request, version, deadline)
             try:
@@ -231,22 +240,23 @@ class Pool:
                 process.stop()
                 raise
             if answer["last"]:
+                # The next request shall not have to wait for Cython to be imported.
                 process.stop()
-            else:
+                with contextlib.suppress(Died):
+                    process = self._started(version)
+            process.lately = _likeness(request)
+            with self._changed:
                 self._idle.append(process)
             return answer
 
     def prepare(self, version: str) -> None:
         """Start a process, so that the first request finds it importing Cython or done with it."""
-        if self._slots.acquire(blocking=False):
-            try:
-                self._idle = [process for process in self._idle if process.alive()]
-                if not self._idle:
-                    self._idle.append(self._started(version))
-            except Died:
-                pass  # the first request will tell
-            finally:
-                self._slots.release()
+        with self._changed:
+            self._idle = [process for process in self._idle if process.alive()]
+            if self._idle or self._busy:
+                return
+            with contextlib.suppress(Died):  # the first request will tell
+                self._idle.append(self._started(version))
 
     def stop(self) -> None:
         """End all processes; later requests start new ones."""
@@ -257,10 +267,22 @@ class Pool:
         """The ids of the processes that are alive."""
         return [process.pid for process in self._all if process.alive()]
 
+    @contextlib.contextmanager
+    def _turn(self, jobs: int) -> Iterator[None]:
+        with self._changed:
+            while self._busy >= max(1, jobs):
+                self._changed.wait()
+            self._busy += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._busy -= 1
+                self._changed.notify()
+
     def _begun(self, request: dict[str, Any], version: str, deadline: float) -> _Process:
         """A process that has taken up the request."""
-        while self._idle:
-            process = self._idle.pop()
+        while (process := self._taken(_likeness(request))) is not None:
             if process.alive() and process.version == version:
                 # It may have died in its sleep: then another one can still do it.
                 with contextlib.suppress(Died):
@@ -273,9 +295,20 @@ class Pool:
         process.begin(request, deadline)
         return process
 
+    def _taken(self, likeness: object) -> _Process | None:
+        """An idle process: one that did the like of it before, or else the warmest."""
+        with self._changed:
+            if not self._idle:
+                return None
+            alike = [process for process in self._idle if process.lately == likeness]
+            process = alike[-1] if alike else self._idle[-1]
+            self._idle.remove(process)
+            return process
+
     def _started(self, version: str) -> _Process:
         process = _Process(version)
-        self._all = {process, *(other for other in self._all if other.alive())}
+        with self._changed:
+            self._all = {process, *(other for other in self._all if other.alive())}
         return process
 
     def _after_fork(self) -> None:

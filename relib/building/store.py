@@ -7,6 +7,7 @@
         builds/<fingerprint>/      <unique_name>.so, the C that Cython made, manifest.json, lock
         index/<extension>.json     its builds, by recipe and inputs
         locks/<key>.lock           held by whoever builds one recipe of one extension
+        obstacles/<key>.json       why a quick compiler cannot build an extension
         tmp/<key>-<random>/        where that builder works
 
 A build is made in tmp/ and renamed into place, and never changed after: a library must not be
@@ -65,6 +66,7 @@ class Store:
         self.temporary = self.path / "tmp"
         self.locks = self.path / "locks"
         self.indexes = self.path / "index"
+        self.obstacles = self.path / "obstacles"
         self._root = config.root
         self._max_bytes = config.store_max_bytes
         self._max_age = config.store_max_age
@@ -97,6 +99,10 @@ class Store:
             ):
                 return path, manifest
         return None
+
+    def recipes(self, name: str) -> set[str]:
+        """The recipes by which there are builds of the extension `name`."""
+        return set(self._index(name).read().recipes)
 
     def last_used(self, name: str) -> tuple[Path, Manifest] | None:
         """The build of the extension `name` that was made or found last, whatever its recipe.

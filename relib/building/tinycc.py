@@ -8,6 +8,7 @@ makes it faster, smaller or better checked is left out.
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -36,7 +37,7 @@ _WITH_SEPARATE_VALUE = {
 # Options that make no difference to what the code does, only to how well: tcc can do without.
 _HARMLESS = re.compile(
     r"""
-    -O.* | -g.* | -W(?![lpa],).* | -w | -pedantic.* | -pipe | -ansi | -std=.* | -s | -v
+    -O.* | -g.* | -W(?![lpa],).* | -w | -pedantic.* | -pipe | -s | -v
     | -save-temps.* | -M(?:M?D|P|F|T|Q) | --param.* | -static-lib(?:gcc|stdc\+\+)
     | -f(?!
         # more threads, other layouts or calls, checks that must stop the program, other constants
@@ -56,6 +57,13 @@ _UNDERSTOOD = re.compile(
     r"-(?:nostdinc|rdynamic|funsigned-char|fsigned-char|fno-signed-char|fno-unsigned-char"
     r"|mms-bitfields)"
 )
+# What tests of the standard see. tcc compiles one language, whatever it is told.
+_STANDARDS = {
+    **dict.fromkeys(("89", "90", "9899:1990", "9899:199409"), "0"),
+    **dict.fromkeys(("99", "9x", "9899:1999", "9899:199x"), "199901L"),
+    **dict.fromkeys(("11", "1x", "9899:2011"), "201112L"),
+    **dict.fromkeys(("17", "18", "9899:2017", "9899:2018"), "201710L"),
+}
 # Of the linker's options the same: how the library is laid out and checked.
 _HARMLESS_LINK = re.compile(
     r"""
@@ -162,6 +170,8 @@ def compile_flags(flags: Iterable[str], *, name: str) -> list[str]:
             kept.append("-D_REENTRANT")
         elif _UNDERSTOOD.fullmatch(flag):
             kept.append(flag)
+        elif option == "-ansi" or option.startswith("-std="):
+            kept += _standard("-std=c89" if option == "-ansi" else option, name)
         elif option.startswith(("-L", "-l", "-Wl,", "-Xlinker")) or _HARMLESS.fullmatch(option):
             pass
         else:
@@ -195,7 +205,11 @@ def link_flags(flags: Iterable[str], *, name: str) -> list[str]:
             kept.append(flag)
         elif option in ("-D", "-U", "-I", "-include", "-isystem", "-iquote", "-idirafter"):
             pass  # CFLAGS are given to the linker too
-        elif not _UNDERSTOOD.fullmatch(flag) and not _HARMLESS.fullmatch(option):
+        elif not (
+            _UNDERSTOOD.fullmatch(flag)
+            or _HARMLESS.fullmatch(option)
+            or option.startswith(("-std=", "-ansi"))
+        ):
             raise _refused(flag if value is None or flag != option else f"{flag} {value}", name)
         linker = _linker_options(linker, kept, name)
     if linker:
@@ -219,6 +233,20 @@ def _linker_options(words: list[str], kept: list[str], name: str) -> list[str]:
         elif not _HARMLESS_LINK.fullmatch(word):
             raise _refused(f"-Wl,{word}", name)
     return []
+
+
+def _standard(flag: str, name: str) -> list[str]:
+    """The macros that tell a program its standard: a strict one has no extensions.
+
+    >>> _standard("-std=c99", "fast"), _standard("-std=gnu17", "fast")
+    (['-DRELIB_STDC_VERSION=199901L', '-D__STRICT_ANSI__=1'], ['-DRELIB_STDC_VERSION=201710L'])
+    """
+    found = re.fullmatch(r"-std=(gnu|c|iso)(.*)", flag)
+    version = _STANDARDS.get(found[2]) if found else None
+    if found is None or version is None:
+        raise _refused(flag, name)
+    macros = [f"-DRELIB_STDC_VERSION={version}"]
+    return macros if found[1] == "gnu" else [*macros, "-D__STRICT_ANSI__=1"]
 
 
 def _options(flags: Iterable[str]) -> Iterator[tuple[str, str | None, str]]:
@@ -261,14 +289,21 @@ def judge(output: str) -> tuple[str, bool]:
         if line.startswith("In file included from "):
             inclusions.append(line)  # they belong to the message that follows
             continue
-        if (reason := _weighty(line)) is not None:
-            place, _, message = line.partition("warning: ")
+        place, warning, message = line.partition("warning: ")
+        reason, idle = _verdict(warning + message) if warning else (None, False)
+        if reason is not None:
             kept += [*inclusions, f"{place}error: {reason or message}"]
             refused = True
-        elif not _IDLE.search(line):
+        elif not idle:
             kept += [*inclusions, line]
         inclusions = []
     return "\n".join(kept), refused
+
+
+@functools.lru_cache(maxsize=1024)
+def _verdict(warning: str) -> tuple[str | None, bool]:
+    # remembered, as Python's own headers bring a hundred of these in every build
+    return _weighty(warning), _IDLE.search(warning) is not None
 
 
 def _weighty(line: str) -> str | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import re
 import shlex
 import sys
 import sysconfig
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +21,19 @@ if TYPE_CHECKING:
     from relib.config import Config
     from relib.extension import Extension
 
-__all__ = ["Toolchain", "find_toolchain"]
+__all__ = ["Toolchain", "find_toolchain", "quickened"]
+
+# What makes a compiler slower without changing what the code does: optimisation, debug information
+# (also of the linker's plugin), warnings, and _FORTIFY_SOURCE, which wants an optimiser.
+_SLOW = re.compile(
+    r"""
+    -O.* | -g(?!nu).* | -W(?![alp],).* | -w | -pedantic.* | -flto.* | -f(?:no-)?fat-lto-objects
+    | -fuse-linker-plugin | -f(?:no-)?semantic-interposition | -fprofile-(?!arcs).*
+    | -specs=.*(?:annobin|hardened|package-notes).* | -fanalyzer | -f(?:no-)?plt | -pipe
+    | -(?:D|Wp,-[DU])_FORTIFY_SOURCE.* | -U_FORTIFY_SOURCE
+    """,
+    re.VERBOSE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +56,8 @@ class Toolchain:
     """Another text whenever a program of the compiler, or a flag, is another; for fingerprints."""
     linker: tuple[str, ...] = ()
     """What links: LDSHARED of the environment; empty for the compiler itself."""
+    quick: bool = False
+    """Whether an extension's own flags that ask for optimisation are left out as well."""
 
     def compile_command(
         self,
@@ -63,21 +79,45 @@ class Toolchain:
         Raises:
             BuildError: tcc cannot do what a flag asks for.
         """
+        return [
+            *(*self.command, *self._compile_flags(extension, defines), "-c", str(source)),
+            *("-o", str(object_), "-MD", "-MF", str(depfile)),
+        ]
+
+    def whole_command(
+        self,
+        source: Path,
+        library: Path,
+        depfile: Path,
+        extension: Extension,
+        defines: Sequence[tuple[str, str | None]],
+    ) -> list[str]:
+        """The command by which tcc compiles the only source of an extension and links it at once.
+
+        Args and raises: those of `compile_command` and `link_command`.
+        """
+        given, inputs, flags, last = self._link_words([], extension, Path())
+        return [
+            *(*self.command, *self._compile_flags(extension, defines), *given),
+            *(str(source), *inputs, *flags, "-o", str(library), "-MD", "-MF", str(depfile), *last),
+        ]
+
+    def _compile_flags(
+        self, extension: Extension, defines: Sequence[tuple[str, str | None]]
+    ) -> list[str]:
+        own = [*extension.extra_compile_args]
         flags = [
             *self.cflags,
             *_macros(extension.define_macros),
             *(f"-U{name}" for name in extension.undef_macros),
             *(f"-I{directory}" for directory in (*extension.include_dirs, *_python_includes())),
-            *extension.extra_compile_args,
+            *(_without_slow(own) if self.quick else own),
             *_macros(defines),
         ]
         if self.family == "tcc":
             flags = tinycc.compile_flags(flags, name=extension.name)
             flags[:0] = tinycc.added_compile_flags()
-        return [
-            *(*self.command, *flags, "-c", str(source), "-o", str(object_)),
-            *("-MD", "-MF", str(depfile)),
-        ]
+        return flags
 
     def link_command(
         self, objects: Sequence[Path], library: Path, extension: Extension, exports: Path
@@ -93,6 +133,13 @@ class Toolchain:
         Raises:
             BuildError: tcc cannot do what a flag asks for.
         """
+        given, inputs, flags, last = self._link_words(objects, extension, exports)
+        driver = self.linker or self.command
+        return [*driver, *given, *inputs, *flags, "-o", str(library), *last]
+
+    def _link_words(
+        self, objects: Sequence[Path], extension: Extension, exports: Path
+    ) -> tuple[list[str], list[str], list[str], list[str]]:
         inputs = [*map(str, objects), *extension.extra_objects]
         flags = [
             *(f"-L{directory}" for directory in (*extension.library_dirs, *_python_libraries())),
@@ -107,12 +154,11 @@ class Toolchain:
             last += tinycc.added_link_flags()
         else:
             given = _without_version_script(self.ldflags)
-            last = _without_version_script(last)
+            last = _without_version_script(_without_slow(last) if self.quick else last)
             if self.family in ("gcc", "clang"):
                 # -Xlinker, since the path may have a comma, at which -Wl would split it
                 last += ["-Xlinker", f"--version-script={exports}"]
-        driver = self.linker or self.command
-        return [*driver, *given, *inputs, *flags, "-o", str(library), *last]
+        return given, inputs, flags, last
 
 
 def find_toolchain(
@@ -152,6 +198,41 @@ def find_toolchain(
     return Toolchain(
         *(language, command, compiler.family, compiler.version, cflags, ldflags, identity, linker)
     )
+
+
+def quickened(toolchain: Toolchain) -> Toolchain:
+    """The same compiler, told to be quick: no optimisation, no debug information, no warnings.
+
+    Everything else stays: macros, directories, the language's standard, and options that change
+    what code means.
+
+    Args:
+        toolchain: from `find_toolchain`.
+    """
+    if toolchain.quick or toolchain.family == "tcc":
+        return toolchain
+    cflags = (*_without_slow(toolchain.cflags), "-O0", "-g0", "-w")
+    ldflags = tuple(_without_slow(toolchain.ldflags))
+    identity = f"{toolchain.identity}\n{shlex.join((*cflags, *ldflags))}"
+    return replace(toolchain, cflags=cflags, ldflags=ldflags, identity=identity, quick=True)
+
+
+def _without_slow(flags: Iterable[str]) -> list[str]:
+    """Take out what makes a compiler slow.
+
+    >>> _without_slow(["-O3", "-D", "_FORTIFY_SOURCE=2", "-Wall", "-g", "-std=c99", "-Wl,-s"])
+    ['-std=c99', '-Wl,-s']
+    """
+    kept: list[str] = []
+    words = iter(flags)
+    for word in words:
+        if word in ("-D", "-U", "-I", "-include", "-isystem", "-iquote", "-Xlinker"):
+            value = next(words, "")
+            if not value.startswith("_FORTIFY_SOURCE"):
+                kept += [word, value]
+        elif not _SLOW.fullmatch(word):
+            kept.append(word)
+    return kept
 
 
 def _command(
@@ -232,12 +313,17 @@ def _identity(
 
 def _of_python(variable: str) -> list[str]:
     value = sysconfig.get_config_var(variable)
-    return shlex.split(value) if isinstance(value, str) else []
+    return list(_words(value)) if isinstance(value, str) else []
+
+
+@functools.lru_cache(maxsize=64)
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(shlex.split(text))
 
 
 def _split(text: str, variable: str, origin: str) -> list[str]:
     try:
-        return shlex.split(text)
+        return list(_words(text))
     except ValueError as error:
         raise ConfigError(
             f"{variable} ({origin}) cannot be split into words: {error}: {text!r}",

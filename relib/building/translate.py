@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib.metadata
+import os
+import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -110,7 +112,9 @@ def translate(
         "sys_path": search_path(),
     }
     try:
-        answer = pool.ask(request, version=version, timeout=config.compile_timeout)
+        answer = pool.ask(
+            request, version=version, timeout=config.compile_timeout, jobs=config.jobs
+        )
     except Died as died:
         _remove(c_file)
         raise WorkerDied(
@@ -155,12 +159,28 @@ def cython_version() -> str:
     Raises:
         BuildError: there is none.
     """
-    try:
-        return importlib.metadata.version("Cython")
-    except importlib.metadata.PackageNotFoundError:
-        raise BuildError(
-            "Cython is not installed for this Python: pip install Cython", name="Cython"
-        ) from None
+    # To look it up takes milliseconds. Whoever installs another one changes the directory that the
+    # packages are in, or puts one in front.
+    places = tuple(entry for entry in sys.path if isinstance(entry, str))
+    times = []
+    for place in places:
+        try:
+            times.append(os.stat(place or ".").st_mtime_ns)  # noqa: PTH116
+        except OSError:
+            times.append(0)
+    key = (places, tuple(times))
+    known = _versions.get("Cython")
+    if known is None or known[0] != key:
+        try:
+            known = _versions["Cython"] = (key, importlib.metadata.version("Cython"))
+        except importlib.metadata.PackageNotFoundError:
+            raise BuildError(
+                "Cython is not installed for this Python: pip install Cython", name="Cython"
+            ) from None
+    return known[1]
+
+
+_versions: dict[str, tuple[object, str]] = {}
 
 
 def _header_language(source: Path) -> str | None:

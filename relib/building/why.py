@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from relib.building.builder import contents, language_of
-from relib.building.fingerprint import located, recipe_hash, recipe_parts
+from relib.building.builder import contents
+from relib.building.fingerprint import located
 from relib.building.manifest import Manifest
 from relib.building.store import Store
-from relib.building.toolchain import find_toolchain
+from relib.building.tiers import plans, resolved
 from relib.config import Config
 from relib.extension import Extension
 
@@ -97,14 +97,22 @@ def explain(extension: Extension, config: Config) -> Why:
         StoreRefused: the store is not private.
     """
     store = Store(config)
-    toolchain = find_toolchain(language_of(extension), config)
-    parts = recipe_parts(extension, toolchain, config)
-    found = store.find(extension.name, recipe_hash(parts), contents)
-    if found is not None:
-        return Why(extension.name, False, found[1].unique_name)
+    tier = resolved(None, config)
+    ways = plans(extension, config, tier)
+    for way in [ways] if tier != "auto" else [plans(extension, config, "optimized"), ways]:
+        for plan in way:
+            found = store.find(extension.name, plan.recipe, contents)
+            if found is not None:
+                return Why(extension.name, False, found[1].unique_name)
     last = store.last_used(extension.name)
     if last is None:
         return Why(extension.name, True)
+    # It may have been another compiler's turn: what that one would do now is the like of it.
+    identity = last[1].parts.get("compiler's identity")
+    parts = next(
+        (plan.parts for plan in ways if plan.parts["compiler's identity"] == identity),
+        ways.first.parts,
+    )
     return _compare(extension.name, last[1], parts, config.root)
 
 

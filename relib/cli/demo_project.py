@@ -74,8 +74,15 @@ class DemoProject:
 
     @property
     def answer(self) -> int:
-        """What checksum(PROBE) must return, computed here in Python."""
-        return _checksum(PROBE, self.multiplier)
+        """What checksum(PROBE) must return."""
+        return self.checksum(PROBE)
+
+    def checksum(self, data: bytes) -> int:
+        """What checksum(data) must return, computed here in Python."""
+        total = 2166136261
+        for byte in data:
+            total = (total ^ byte) * self.multiplier & 0xFFFFFFFF
+        return total
 
     def edit(self, multiplier: int) -> tuple[str, str]:
         """Change the multiplier in the file; returns the line before and after."""
@@ -89,10 +96,3 @@ class DemoProject:
         broken = _BROKEN.format(multiplier=self.multiplier)
         self.source.write_text(_SOURCE.format(line=broken))
         return self.line, broken
-
-
-def _checksum(data: bytes, multiplier: int) -> int:
-    total = 2166136261
-    for byte in data:
-        total = (total ^ byte) * multiplier & 0xFFFFFFFF
-    return total

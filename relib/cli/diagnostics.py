@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict
 
 import click
 
 from relib.building import diagnostics as building
 from relib.building.diagnostics import Diagnostic
+from relib.reporting import diagnostics_as_dicts
 
 __all__ = ["as_dicts", "show"]
 
@@ -20,6 +20,4 @@ def show(diagnostics: Iterable[Diagnostic], *, err: bool = True) -> None:
         click.echo(text, err=err)  # which takes the colour out where it is not wanted
 
 
-def as_dicts(diagnostics: Iterable[Diagnostic]) -> list[dict[str, object]]:
-    """The same for JSON."""
-    return [{**asdict(each), "file": str(each.file)} for each in dict.fromkeys(diagnostics)]
+as_dicts = diagnostics_as_dicts

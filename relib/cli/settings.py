@@ -30,6 +30,7 @@ STORING = ("store", "store-max-size", "store-max-age")
 BUILDING = (
     *STORING,
     *("cc", "cxx", "cflags", "cppflags", "ldflags", "compile-timeout", "jobs", "directives"),
+    "tier",
 )
 """The settings that matter to a build."""
 

@@ -26,7 +26,7 @@ from relib.declared.source_facts import CYTHON_SUFFIXES, SOURCE_SUFFIXES, read_f
 from relib.errors import ProjectError
 from relib.file_paths import absolute
 
-__all__ = ["DeclaredBySetup", "read_setup_script"]
+__all__ = ["DeclaredBySetup", "files_read", "read_setup_script"]
 
 _RUNNER = Path(__file__).with_name("setup_runner.py")
 # What the script, and the setuptools that it calls, are steered by, whether or not they are there.
@@ -79,6 +79,23 @@ def read_setup_script(root: Path, timeout: float) -> DeclaredBySetup | None:
         # with what these files were before the run: an edit in its middle makes the next one anew
         _remembered[root] = ({**_signature(root, result), **before}, result, declared)
         return declared
+
+
+def files_read(root: Path) -> tuple[Path, ...]:
+    """Return the files that setup.py in `root` read when it was last run, but for the sources.
+
+    >>> files_read(Path("/nowhere"))
+    ()
+    """
+    remembered = _remembered.get(root)
+    if remembered is None:
+        return ()
+    # of a source, what cythonize() would read is kept, and not its digest
+    return tuple(
+        Path(name)
+        for name, kept in remembered[0].items()
+        if not name.endswith("/") and isinstance(kept, str | None)
+    )
 
 
 def _run(script: Path, timeout: float) -> dict[str, Any]:

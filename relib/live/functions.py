@@ -18,7 +18,8 @@ from relib import _native
 __all__ = ["Identities", "upgrade_functions"]
 
 Identities: TypeAlias = dict[str, list["weakref.ref[Any]"]]
-"""For each name the function objects that have ever stood for it and are still held."""
+"""For each name the objects that have ever stood for it and are still held: functions, and what
+``functools.lru_cache`` made of them."""
 
 _KINDS = ("cython_function_or_method", "fused_cython_function")
 
@@ -40,15 +41,18 @@ def upgrade_functions(old: ModuleType, new: ModuleType, identities: Identities) 
     for name, newer in after.items():
         alive = [function for ref in identities.get(name, ()) if (function := ref()) is not None]
         if name in before and all(function is not before[name] for function in alive):
-            alive.insert(0, before[name])
+            alive.append(before[name])
         followers = [function for function in alive if type(function) is type(newer)]
         for function in followers:
             if id(function) not in done and function is not newer:
                 done[id(function)] = _native.become(function, newer)
         if followers and new_names[name] is newer:
             new_names[name] = followers[0]
-        kept[name] = [weakref.ref(function) for function in (*followers, newer)]
-        _forget_results(old_names.get(name))
+        remembering = [value for value in (*alive, old_names.get(name)) if _remembers(value)]
+        for value in remembering:
+            value.cache_clear()  # the results were the old code's
+        stand_ins = {id(value): value for value in (*followers, newer, *remembering)}
+        kept[name] = [weakref.ref(value) for value in stand_ins.values()]
     for name, value in list(old_names.items()):
         if id(value) in done:
             old_names[name] = done[id(value)]
@@ -70,7 +74,5 @@ def _own(value: Any, module: ModuleType) -> Any | None:
     return None
 
 
-def _forget_results(value: Any) -> None:
-    """Results that were remembered are the old code's."""
-    if isinstance(value, functools._lru_cache_wrapper):
-        value.cache_clear()
+def _remembers(value: Any) -> bool:
+    return isinstance(value, functools._lru_cache_wrapper)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-import sysconfig
-import threading
+from importlib import _bootstrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from relib.building.builder import Build, build_extension
-from relib.errors import AlreadyLoaded, BuildGone, NotSupported
+from relib.errors import ModuleUnloaded
+from relib.live.loaded import get, modules, present
+from relib.live.loader import Loader
 from relib.live.module import Module
 
 if TYPE_CHECKING:
@@ -19,10 +20,6 @@ if TYPE_CHECKING:
     from relib.extension import Extension
 
 __all__ = ["build", "get", "load", "modules"]
-
-_loaded: dict[str, Module] = {}
-_lock = threading.RLock()
-_names: dict[str, threading.RLock] = {}
 
 
 def build(
@@ -78,11 +75,6 @@ def load(
         LoadError: it does not load, or its code raises.
         AlreadyLoaded: the name belongs to another source, or to a module that relib did not load.
     """
-    if sysconfig.get_config_var("Py_GIL_DISABLED"):
-        raise NotSupported(
-            "relib needs a Python with the GIL, and this one is free-threaded: whether code is in "
-            "use can be shown only while every other thread stands still"
-        )
     made = source if isinstance(source, Build) else None
     wanted = source.extension if isinstance(source, Build) else _source(source)
 
@@ -92,20 +84,25 @@ def load(
         return find_extension(wanted, name=name, config=config, **fields)
 
     extension, found = (made.extension, config or made.config) if made else declared()
-    with _lock:
-        turn = _names.setdefault(extension.name, threading.RLock())
-    with turn:
-        there = _present(extension.name, extension.main)
-        if there is not None:
-            return there
+    there = get(extension.name)
+    if there is None:
         _import_parent(extension)
-        try:
-            module = Module(extension, found, made or build_extension(extension, found), declared)
-        except BuildGone:
-            # Another process has made room in the store between the two steps.
-            module = Module(extension, found, build_extension(extension, found), declared)
-        _loaded[extension.name] = module
-        return module
+        loader = Loader(extension.name, str(extension.main), declared, (extension, found), made)
+        # Under Python's own lock for the name, and marked as being initialised, like an import: a
+        # lock of relib's own would be one that Python's search for deadlocks cannot see, when two
+        # threads load and import modules that import each other (CPython 3.11-3.15,
+        # Lib/importlib/_bootstrap.py, _load and _ModuleLock).
+        _bootstrap._load(loader.spec())  # type: ignore[attr-defined]
+    return _checked(extension)
+
+
+def _checked(extension: Extension) -> Module:
+    module = present(extension.name, extension.main)
+    if module is None:
+        raise ModuleUnloaded(
+            f"{extension.name} has been unloaded while it was being loaded", name=extension.name
+        )
+    return module
 
 
 def _source(source: str | os.PathLike[str] | Extension) -> str | Path | Extension:
@@ -116,30 +113,6 @@ def _source(source: str | os.PathLike[str] | Extension) -> str | Path | Extensio
         path = Path(source)
         return path.absolute() if path.exists() or os.sep in source else source
     return source
-
-
-def _present(name: str, source: Path) -> Module | None:
-    """The module that is loaded under this name already, if it is the one that is meant."""
-    there = get(name)
-    if there is not None:
-        if there.extension.main == source:
-            return there
-        raise AlreadyLoaded(
-            f"{name} is loaded from {there.extension.main}, so {source} cannot be; unload it "
-            f"first, or give the other one another name (name=...)",
-            name=name,
-            path=source,
-        )
-    other = sys.modules.get(name)
-    if other is not None:
-        origin = getattr(other, "__file__", None) or "the program itself"
-        raise AlreadyLoaded(
-            f"{name} has been imported already, from {origin}; load {source} before anything "
-            f"imports it, or give it another name (name=...)",
-            name=name,
-            path=source,
-        )
-    return None
 
 
 def _import_parent(extension: Extension) -> None:
@@ -161,25 +134,3 @@ def _import_parent(extension: Extension) -> None:
             importlib.import_module(parent)
         finally:
             sys.path.remove(top)
-
-
-def get(name: str) -> Module | None:
-    """The loaded module of this public name, or None.
-
-    >>> get("nothing.of.that.name") is None
-    True
-    """
-    module = _loaded.get(name)
-    if module is not None and module.unloaded:
-        _loaded.pop(name, None)
-        return None
-    return module
-
-
-def modules() -> dict[str, Module]:
-    """All that is loaded, by public name.
-
-    >>> isinstance(modules(), dict)
-    True
-    """
-    return {name: module for name in list(_loaded) if (module := get(name)) is not None}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
@@ -14,7 +15,9 @@ from relib import _native
 from relib.errors import ModuleUnloaded, NoEarlierBuild
 from relib.live.before_unload import call_before_unload
 from relib.live.functions import Identities
+from relib.live.loaded import note
 from relib.live.report import Report
+from relib.live.tier import tier_now
 from relib.live.upgrade import Change, report_of, upgrade, upgrading
 from relib.live.version import Version, load_version
 
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from relib.building.builder import Build
     from relib.config import Config
     from relib.extension import Extension
+    from relib.live.loader import Loader
 
 __all__ = ["Declared", "Module", "Past"]
 
@@ -49,20 +53,28 @@ class Module:
     """
 
     def __init__(
-        self, extension: Extension, config: Config, build: Build, declared: Declared
+        self,
+        extension: Extension,
+        config: Config,
+        build: Build,
+        declared: Declared,
+        *,
+        public: ModuleType,
+        spec: ModuleSpec,
     ) -> None:
         self._declared = declared
         self._extension = extension
         self._config = config
-        self._public = ModuleType(build.name)
-        self._seen = build.fingerprint
+        self._public = public
+        self._loader: Loader = spec.loader  # type: ignore[assignment]
+        self._seen = {build.fingerprint}
         self._history: deque[Past] = deque(maxlen=max(config.history, 1))
         self._unloaded = False
         self._number = 1
         self.functions: Identities = {}
         """The function objects that the program may hold; see relib.live.functions."""
         try:
-            self._current = load_version(build, 1, self._show_first)
+            self._current = load_version(build, 1, spec, self._show_first)
             self._note(self._current)
         except BaseException:
             self._withdraw()
@@ -201,23 +213,27 @@ class Module:
         """The settings in force."""
         return self._config
 
-    def next_build(self) -> Build:
-        """The build of the sources as they are now."""
+    def next_build(self, tier: str | None = None) -> Build:
+        """The build of the sources as they are now.
+
+        Args:
+            tier: by default as the settings say; see relib.live.tier.
+        """
         from relib.building.builder import build_extension
 
         self._require_loaded()
         # Anew each time: a header line or a project file may have changed too.
         extension, config = self._declared()
-        return build_extension(extension, config)
+        return build_extension(extension, config, tier=tier or tier_now(config))
 
     def is_news(self, build: Build) -> bool:
         """Whether it is another build than the one that was last seen."""
         self._require_loaded()
-        return build.fingerprint != self._seen
+        return build.fingerprint not in self._seen
 
     def load_next(self, build: Build) -> Version:
         """Load a build as the version after the newest; it is not current yet."""
-        version = load_version(build, self._number + 1)
+        version = load_version(build, self._number + 1, self._loader.again().spec())
         self._number = version.number
         return version
 
@@ -231,11 +247,16 @@ class Module:
         _native.share_namespace(self._public, version.held[0])
         self._current = version
         self._note(version)
+        note(self)
 
-    def seen(self, build: Build) -> None:
-        """The sources have been looked at, and this is what they make."""
+    def seen(self, build: Build, *, again: bool = False) -> None:
+        """The sources have been looked at, and this is what they make.
+
+        Args:
+            again: in another tier than before; the sources are the same.
+        """
         self._extension, self._config = build.extension, build.config
-        self._seen = build.fingerprint
+        self._seen = {build.fingerprint, *(self._seen if again else ())}
 
     def _note(self, version: Version) -> None:
         self._history.append(Past(version.number, version.build, time.time()))

@@ -23,7 +23,8 @@ class Report:
     name: str
     """The module's public name."""
     action: str
-    """``"reload"``, ``"rollback"`` or ``"unload"``."""
+    """``"reload"``, ``"rollback"``, ``"optimize"`` (the optimized build of what an instant one runs
+    already) or ``"unload"``."""
     version: int | None
     """The version that is current now; None after an unload."""
     previous: int

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from relib.live.report import Report
@@ -14,10 +15,17 @@ if TYPE_CHECKING:
     from relib.building.builder import Build
     from relib.live.module import Module
 
-__all__ = ["in_order", "reload_together"]
+__all__ = ["in_order", "reload_together", "with_dependents"]
 
 
-def reload_together(modules: Iterable[Module], *, force: bool = False) -> list[Report]:
+def reload_together(
+    modules: Iterable[Module],
+    *,
+    force: bool = False,
+    builds: Mapping[str, Build] | None = None,
+    started: float | None = None,
+    action: str = "reload",
+) -> list[Report]:
     """Build what has changed, and run all of the new versions or none.
 
     A loaded module that cimports one of them has pointers into it, and is loaded anew with it.
@@ -25,6 +33,9 @@ def reload_together(modules: Iterable[Module], *, force: bool = False) -> list[R
     Args:
         modules: which modules to look at.
         force: load them anew even if nothing has changed.
+        builds: what to run, by name, of those that have been built for this already.
+        action: ``"reload"``, or ``"optimize"`` for builds of the contents that run already.
+        started: when that began, in the time of `time.perf_counter`; by default, now.
 
     Returns:
         A report for each module that was upgraded, in the order of their dependence; none when
@@ -39,18 +50,19 @@ def reload_together(modules: Iterable[Module], *, force: bool = False) -> list[R
 
     wanted = {module.name: module for module in modules}
     everything = {**loaded(), **wanted}
-    started = time.perf_counter()
-    builds = _build(wanted.values())
+    started = time.perf_counter() if started is None else started
+    builds = dict(builds or {})
+    builds |= _build(module for name, module in wanted.items() if name not in builds)
     if not any(force or module.is_news(builds[name]) for name, module in wanted.items()):
         return []
-    concerned = _with_dependents(set(wanted), everything)
-    builds |= _build(everything[name] for name in concerned - set(wanted))
+    concerned = with_dependents(set(wanted), everything)
+    builds |= _build(everything[name] for name in concerned - builds.keys())
     with upgrading:
         # Another thread may have come first.
         news = {name for name, module in wanted.items() if force or module.is_news(builds[name])}
-        names = _with_dependents(news, everything) if news else set()
+        names = with_dependents(news, everything) if news else set()
         changes = [
-            Change(module, builds[module.name], "reload", started)
+            Change(module, builds[module.name], action, started)
             for module in in_order(everything.values())
             if module.name in names
         ]
@@ -66,29 +78,31 @@ def _build(modules: Iterable[Module]) -> dict[str, Build]:
         return dict(pool.map(lambda module: (module.name, module.next_build()), modules))
 
 
-# --- who cimports whom ---------------------------------------------------------------------------
+# --- who cimports whom---------------------------------------------------------------------------
 
 
-def _needs(module: Module, other: Module) -> bool:
-    """Whether one module has cimported the other: it was built from its .pxd file."""
-    source = other.build.source
-    interface = source.with_suffix(".pxd")
-    return module is not other and (
-        interface in module.build.inputs or source in module.build.inputs
-    )
+def _needs(modules: Iterable[Module]) -> dict[str, set[str]]:
+    """Which others each module has cimported: those from whose .pxd files it was built."""
+    modules = list(modules)
+    providers: dict[Path, set[str]] = {}
+    for module in modules:
+        source = module.build.source
+        for path in (source, source.with_suffix(".pxd")):
+            providers.setdefault(path, set()).add(module.name)
+    return {
+        module.name: {name for path in module.build.inputs for name in providers.get(path, ())}
+        - {module.name}
+        for module in modules
+    }
 
 
-def _with_dependents(names: set[str], modules: dict[str, Module]) -> set[str]:
+def with_dependents(names: set[str], modules: Mapping[str, Module]) -> set[str]:
+    """These modules and all that cimport them, directly or not."""
+    needs = _needs(modules.values())
     found = set(names)
-    while True:
-        more = {
-            name
-            for name, module in modules.items()
-            if name not in found and any(_needs(module, modules[known]) for known in found)
-        }
-        if not more:
-            return found
+    while more := {name for name, needed in needs.items() if name not in found and needed & found}:
         found |= more
+    return found
 
 
 def in_order(modules: Iterable[Module]) -> list[Module]:
@@ -96,10 +110,10 @@ def in_order(modules: Iterable[Module]) -> list[Module]:
 
     Modules that cimport one another in a circle come in the order of their names.
     """
-    left = sorted(modules, key=lambda module: module.name)
+    left = {module.name: module for module in sorted(modules, key=lambda module: module.name)}
+    needs = _needs(left.values())
     ordered: list[Module] = []
     while left:
-        ready = [m for m in left if not any(_needs(m, other) for other in left)] or left[:1]
-        ordered += ready
-        left = [module for module in left if module not in ready]
+        ready = [name for name in left if not needs[name] & left.keys()] or [next(iter(left))]
+        ordered += [left.pop(name) for name in ready]
     return ordered

@@ -74,19 +74,18 @@ def _unload(version: Version, search: bool | None) -> tuple[Pin, ...]:
     if pins:
         return pins
     # Nothing outside refers to any of its objects. Dropping them may still run code: theirs.
+    pins = _let_instances_go(version, search) or _views(version)
+    if pins:
+        return pins
     _give_up(version)
     pins = _survivors(version) or _executing(library)
     version.seconds["collect"] = time.perf_counter() - started
     if pins:
         return pins
     started = time.perf_counter()
-    gone = library.close()
+    library.close()
     version.seconds["unload"] = time.perf_counter() - started
-    version.forget_path()
-    if not gone:
-        return _still_mapped(version)
-    version.state = "unloaded"
-    return ()
+    return _still_mapped(version)
 
 
 # --- 1. what it has registered --------------------------------------------------------------------
@@ -110,14 +109,14 @@ def _registered(version: Version) -> tuple[Pin, ...]:
         pins.append(
             Pin("for ever", "it has made an object that cannot be watched and may still be in use")
         )
-    if uses & _native.USES_STATIC_TYPES:
-        types = [
-            name
-            for lo, hi, flags in library.segments
-            if "w" in flags
-            for name in _native.static_types(lo, hi)
-        ]
-        pins += [Pin("static type", f"its type {name} is static", type=name) for name in types]
+    # Python makes a type ready that the library has not, when it is first used.
+    types = [
+        name
+        for lo, hi, flags in library.segments
+        if "w" in flags
+        for name in _native.static_types(lo, hi)
+    ]
+    pins += [Pin("static type", f"its type {name} is static", type=name) for name in types]
     if uses & _native.USES_SIGNALS and (signals := _native.signal_handlers(library.lo, library.hi)):
         pins.append(signal_pin(signals))
     if uses & _native.USES_KEYS and (keys := _native.thread_keys(library.lo, library.hi)):
@@ -154,26 +153,68 @@ def _referred(version: Version, search: bool | None) -> tuple[Pin, ...]:
         outside.clear()
         gc.collect(0)
         outside = _native.held_from_outside(version.held, version.library)
-    if not outside:
-        return _views(version.library)
     return object_pins(
         outside, lambda: _native.members(version.held, version.library), search=search
     )
 
 
-def _views(library: _native.Library) -> tuple[Pin, ...]:
-    found = _native.instances_into(library)
+def _views(version: Version) -> tuple[Pin, ...]:
+    found = _native.instances_into(version.library)
+    if found and version.held:
+        # Its own, which nobody else holds, go with it.
+        own = {id(member) for member in _native.members(version.held, version.library)}
+        found = [view for view in found if id(view) not in own]
     return object_pins([(view, sys.getrefcount(view) - 4) for view in found], list) if found else ()
+
+
+def _let_instances_go(version: Version, search: bool | None) -> tuple[Pin, ...]:
+    """Free the instances of its classes while all of its code still works.
+
+    A ``__dealloc__`` or ``__del__`` may use whatever the module has, and may hand some of it to the
+    program, which then pins the version.
+    """
+    # Nor can a view of Cython's tell who uses it: an instance keeps a bare pointer to one.
+    if not version.held or not version.library.instances:
+        return ()
+    # First the names that lead to instances, then those of what they have used; as at Python's own
+    # end they are set to None, the last one first.
+    for names in (
+        _native.names_of_instances(version.held, version.library),
+        list(vars(version.held[0])),
+    ):
+        _collect(version, names)
+        pins = _referred(version, search)
+        if pins:
+            return pins
+    return ()
 
 
 def _give_up(version: Version) -> None:
     if version.held:
-        _native.rejuvenate(version.held, version.library)
-        version.held.clear()
-        try:
-            gc.collect(0)
-        finally:
-            _native.disarm()
+        _collect(version, None)
+
+
+def _collect(version: Version, names: list[str] | None) -> None:
+    """Free what only these names of the module's refer to; None: all of it, and the module."""
+    automatic = gc.isenabled()
+    gc.disable()  # a collection on the way would take them out of the youngest generation again
+    try:
+        _native.rejuvenate(version.held, version.library, names is None)
+        if names is None:
+            version.held.clear()
+        else:
+            _forget(vars(version.held[0]), names)
+        gc.collect(0)
+    finally:
+        _native.disarm()
+        if automatic:
+            gc.enable()
+
+
+def _forget(namespace: dict[str, object], names: list[str]) -> None:
+    for name in reversed(names):
+        if not (isinstance(name, str) and name.startswith("__") and name.endswith("__")):
+            namespace[name] = None
 
 
 def _survivors(version: Version) -> tuple[Pin, ...]:
@@ -181,9 +222,11 @@ def _survivors(version: Version) -> tuple[Pin, ...]:
     alive: list[tuple[object, int]] = []
     module = version.alive()
     if module is not None:
-        alive.append((module, 1))
         version.held.append(module)  # to look at it again next time
-    del module
+        del module
+        return _referred(version, None) or (
+            Pin("object", "the module object, which the collector has not come to"),
+        )
     for reference in library.created:
         thing = reference()
         if thing is not None:
@@ -191,7 +234,7 @@ def _survivors(version: Version) -> tuple[Pin, ...]:
     thing = None
     pins = object_pins(alive, list)
     alive.clear()
-    pins += _views(library)
+    pins += _views(version)
     if library.capsules:
         pins += (Pin("capsule", f"{library.capsules} capsules point into it", library.capsules),)
     return pins
@@ -216,5 +259,8 @@ def _still_mapped(version: Version) -> tuple[Pin, ...]:
         return (
             Pin("mapped", "the loader keeps it: a thread_local destructor of its is still to run"),
         )
+    # Not sooner: as long as the loader keeps the library, opening its file gives it out again, data
+    # and all.
+    version.forget_path()
     version.state = "unloaded"
     return ()

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from relib import _native
 from relib.live.before_unload import call_before_unload
 from relib.live.functions import upgrade_functions
 from relib.live.report import Report
@@ -44,7 +43,7 @@ class Change:
     module: Module
     build: Build
     action: str
-    """``"reload"`` or ``"rollback"``."""
+    """``"reload"``, ``"rollback"`` or ``"optimize"``."""
     started: float = field(default_factory=time.perf_counter)
 
 
@@ -84,8 +83,8 @@ def _upgrade(changes: Sequence[Change]) -> list[Report]:
         old = change.module.current
         upgrade_functions(old.held[0], new.held[0], change.module.functions)
         change.module.show(new)
-        if change.action == "reload":
-            change.module.seen(change.build)
+        if change.action != "rollback":
+            change.module.seen(change.build, again=change.action == "optimize")
         retiring.append((change, old, new))
     # Dependents first: what they have cimported can go only after them.
     reports = [
@@ -123,7 +122,7 @@ def _visible(loaded: list[tuple[Change, Version]]) -> Iterator[Callable[[Change,
 
 
 def _seconds(change: Change, new: Version) -> dict[str, float]:
-    building = change.build.seconds if change.action == "reload" else {}
+    building = {} if change.action == "rollback" else change.build.seconds
     return {**building, **new.seconds}
 
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import functools
 import os
 import shutil
-import sys
 import sysconfig
 import tempfile
 import time
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib import abc
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -88,13 +86,17 @@ class Version:
 
 
 def load_version(
-    build: Build, number: int, show: Callable[[ModuleType], None] | None = None
+    build: Build,
+    number: int,
+    spec: ModuleSpec,
+    show: Callable[[ModuleType], None] | None = None,
 ) -> Version:
     """Open a build's library, make its module and execute it.
 
     Args:
         build: what to load.
         number: the number that the version gets.
+        spec: the module's specification.
         show: called with the module before its body runs: the first version is importable while
             it is executed, as with any import.
 
@@ -115,7 +117,7 @@ def load_version(
         raise
     version = Version(build.name, number, build, library, [], _gone, hold)
     try:
-        executed = _create(version)
+        executed = _create(version, spec)
         version.seconds["load"] = time.perf_counter() - started
         started = time.perf_counter()
         if show is not None:
@@ -228,15 +230,10 @@ def _refused(build: Build, words: str) -> LoadError:
     )
 
 
-def _create(version: Version) -> bool:
+def _create(version: Version, spec: ModuleSpec) -> bool:
     """PyInit and module creation; whether the module's body has run already (single-phase)."""
     build = version.build
     source = build.source
-    package = source.stem == "__init__"
-    spec = ModuleSpec(build.name, Loader(version), origin=str(source), is_package=package)
-    spec.has_location = True
-    if package:
-        spec.submodule_search_locations = [str(source.parent)]
     try:
         module, executed = _native.create(version.library, f"PyInit_{build.unique_name}", spec)
     except BaseException as error:
@@ -270,7 +267,7 @@ def _create(version: Version) -> bool:
     namespace["__name__"] = build.name
     namespace["__package__"] = spec.parent
     namespace["__file__"] = str(source)
-    if package:
+    if spec.submodule_search_locations is not None:
         namespace["__path__"] = spec.submodule_search_locations
     version.held = [module]
     version.alive = weakref.ref(module)
@@ -293,24 +290,3 @@ def _execute(version: Version, module: ModuleType) -> None:
         # Cython's exec takes a reference for its own table of modules and never gives it back
         # (Cython 3.3, Compiler/ModuleNode.py, generate_module_creation_code).
         _native.drop_reference(module)
-
-
-class Loader(abc.Loader):
-    """What ``__loader__`` and ``__spec__.loader`` of a module loaded by relib are."""
-
-    def __init__(self, version: Version) -> None:
-        self._version = weakref.ref(version)
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        """Relib makes the module itself: there is one for each version."""
-        return sys.modules.get(spec.name)
-
-    def exec_module(self, module: ModuleType) -> None:
-        """It has been executed when it was loaded."""
-
-    def get_filename(self, name: str) -> str:
-        """The main source."""
-        version = self._version()
-        if version is None:
-            raise ImportError(f"{name} has been unloaded", name=name)
-        return str(version.build.source)

@@ -15,3 +15,13 @@
 #define _Atomic relib_atomic
 #define relib_atomic(T) struct { T relib_value; }
 #endif
+
+/* The language's standard, where -std= asked for another than C11, without which tcc knows neither
+ * atomics nor _Static_assert; 0 for C89, which had no such macro.
+ */
+#ifdef RELIB_STDC_VERSION
+#undef __STDC_VERSION__
+#if RELIB_STDC_VERSION
+#define __STDC_VERSION__ RELIB_STDC_VERSION
+#endif
+#endif

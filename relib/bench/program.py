@@ -1,0 +1,84 @@
+"""A program under relib: it has imported the extension, watches it, and says when it changes."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from relib.bench.conversation import serve
+from relib.errors import RelibError
+
+if TYPE_CHECKING:
+    from relib.live.module import Module
+    from relib.session import Session
+
+__all__ = ["main"]
+
+_PAUSE = 0.0005
+"""Seconds between two looks at the answer: what a program does that calls it now and then."""
+
+_session: Session
+_module: Module
+
+
+def begin(source: str, name: str, root: str, options: dict[str, Any]) -> str:
+    """Import the extension and watch; the tier it was built in."""
+    global _session, _module
+    import relib
+    from relib.config import load_config
+
+    # What no option says comes from the project and the environment, as ever.
+    options = {key: tuple(map(tuple, value)) if key == "directives" else value  # were tuples
+               for key, value in options.items()}  # fmt: skip
+    config = load_config(Path(root), os.environ, **options)
+    _module = relib.load(source, name=name, config=config)
+    _session = relib.watch()
+    return _module.build.tier
+
+
+def answer(attribute: str | None, edition: int, timeout: float) -> dict[str, Any]:
+    """Wait for the answer of an edit.
+
+    Args:
+        attribute: what gives the answer; None: that there is another version will do.
+        edition: the answer that is waited for.
+        timeout: seconds.
+
+    Returns:
+        at: when it was there, in the time of `time.monotonic`; seconds: of the report; cached:
+        whether the store had it; unloaded: whether the version before is gone.
+    """
+    failures: list[RelibError] = []
+    unsubscribe = _session.on("build_failed", lambda event: failures.append(event.error))  # type: ignore[arg-type]
+    before, end = _module.version, time.monotonic() + timeout
+    while not _is_there(attribute, edition, before):
+        time.sleep(_PAUSE)
+        if failures:
+            raise failures[0]
+        if time.monotonic() > end:
+            raise TimeoutError(f"no answer in {timeout:g} s")
+    at = time.monotonic()
+    event = _session.wait(timeout, "reloaded")
+    unsubscribe()
+    assert event is not None
+    assert event.report is not None
+    return {
+        "at": at,
+        "seconds": dict(event.report.seconds),
+        "cached": _module.build.cached,
+        "unloaded": event.report.unloaded,
+    }
+
+
+def _is_there(attribute: str | None, edition: int, before: int) -> bool:
+    if attribute is None:
+        return _module.version > before
+    found: object = getattr(_module.module, attribute, None)
+    return found == edition
+
+
+def main() -> None:
+    """Serve."""
+    serve(begin, answer)

@@ -1,0 +1,365 @@
+"""`relib run` runs a program as python does, and reloads; `relib watch` rebuilds without one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from conftest import HERE, Project
+
+PYTHON = [sys.executable]
+RELIB = [sys.executable, "-m", "relib"]
+
+
+@pytest.fixture
+def place(project: Project) -> Project:
+    """A project whose processes are not told by conftest.py to find anything."""
+    project.write("pyproject.toml", "")
+    support = str(HERE / "support")
+    paths = project.environ["PYTHONPATH"].split(os.pathsep)
+    project.environ["PYTHONPATH"] = os.pathsep.join(path for path in paths if path != support)
+    return project
+
+
+def ran(
+    place: Project, command: list[str], text: str = "", **environ: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        cwd=place.root,
+        env={**place.environ, **environ},
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+
+
+# --- as under python -----------------------------------------------------------------------------
+
+LOOK = """
+    import inspect, os, sys
+    import __main__
+    spec = __main__.__spec__ and __main__.__spec__.name
+    print(sys.argv, sys.path, sys.orig_argv[1:], sys.flags, __name__, spec)
+    print(getattr(__main__, "__file__", None), sorted(vars(__main__)))
+    print(sorted(os.environ.items()))
+    print(len(inspect.stack()), os.getcwd(), __debug__)
+"""
+
+PROGRAMS = {
+    "look": (LOOK, ["program.py", "-v", "--json", "a b"]),
+    "module": (LOOK, ["-m", "program", "-m", "x"]),
+    "package": ("", ["-m", "pkg", "--store", "y"]),
+    "directory": ("", ["pkg", "z"]),
+    "code": ("", ["-c", "import sys; print(sys.argv, sys.path)", "-q"]),
+    "stdin as program": ("", ["-", "1", "2"]),
+    "stdin": ("print(input(), input())", ["program.py"]),
+    "exit status": ("import sys; sys.exit(7)", ["program.py"]),
+    "exit text": ("raise SystemExit('said at the end')", ["program.py"]),
+    "os._exit": ("import os; os._exit(9)", ["program.py"]),
+    "killed": ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", ["program.py"]),
+    "interrupted": ("import os, signal; os.kill(os.getpid(), signal.SIGINT)", ["program.py"]),
+    "traceback": ("def f(): return 1 / 0\ndef g(): f()\ng()", ["program.py"]),
+    "syntax error": ("def f(:", ["program.py"]),
+    "no such file": ("", ["missing.py"]),
+    "no such module": ("", ["-m", "missing"]),
+    "failing import": ("import broken", ["program.py"]),
+    "at exit": ("import atexit; atexit.register(print, 'end'); print('begin')", ["program.py"]),
+    "pickle": (
+        "import pickle, sys\nclass C: pass\nprint(pickle.loads(pickle.dumps(C())).__class__)",
+        ["program.py"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_it_runs_as_under_python(place: Project, name: str) -> None:
+    text, arguments = PROGRAMS[name]
+    place.write("program.py", text)
+    place.write("broken.py", "import json\n1 / 0")
+    place.write("pkg/__init__.py", "")
+    place.write("pkg/__main__.py", LOOK)
+    stdin = "import sys; print(sys.argv)\n" if name == "stdin as program" else "one\ntwo\n"
+    plain = ran(place, [*PYTHON, *arguments], stdin, PYTHONDONTWRITEBYTECODE="")
+    under = ran(place, [*RELIB, "run", *arguments], stdin, PYTHONDONTWRITEBYTECODE="")
+    assert under.stdout == plain.stdout
+    assert under.stderr == plain.stderr
+    assert under.returncode == plain.returncode
+
+
+def test_pythons_own_options_are_passed_on(place: Project) -> None:
+    place.write("program.py", "import sys; print(sys.flags, sys.warnoptions, sys._xoptions)")
+    options = ["-O", "-W", "error", "-X", "dev"]
+    plain = ran(place, [*PYTHON, *options, "program.py"])
+    under = ran(place, [sys.executable, *options, "-m", "relib", "run", "program.py"])
+    assert (under.stdout, under.returncode) == (plain.stdout, 0)
+
+
+def test_a_sitecustomize_of_the_users_own_has_its_turn(place: Project) -> None:
+    place.write("custom/sitecustomize.py", "print('customized', __name__)")
+    place.write("program.py", "import sitecustomize; print(sitecustomize.__file__)")
+    place.environ["PYTHONPATH"] += os.pathsep + str(place.root / "custom")
+    plain = ran(place, [*PYTHON, "program.py"])
+    under = ran(place, [*RELIB, "run", "program.py"])
+    assert under.stdout.replace("customized sitecustomize\n", "", 1) == plain.stdout
+    assert "custom/sitecustomize.py" in under.stdout
+
+
+def test_processes_that_it_starts_are_plain(place: Project) -> None:
+    place.write("fast.pyx", "")
+    place.write(
+        "program.py",
+        """
+        import subprocess, sys
+        code = "import sys; print([f for f in sys.meta_path if 'relib' in repr(f)])"
+        subprocess.run([sys.executable, "-c", code], check=True)
+        """,
+    )
+    assert ran(place, [*RELIB, "run", "program.py"]).stdout == "[]\n"
+
+
+def test_a_worker_of_multiprocessing_imports_through_relib(place: Project) -> None:
+    place.write("fast.pyx", "def double(x): return 2 * x")
+    place.write(
+        "program.py",
+        """
+        import multiprocessing, fast
+        if __name__ == "__main__":
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                print(pool.map(fast.double, [21]))
+        """,
+    )
+    under = ran(place, [*RELIB, "run", "program.py"])
+    assert (under.stdout, under.returncode) == ("[42]\n", 0), under.stderr
+
+
+# --- with extensions -----------------------------------------------------------------------------
+
+
+def test_an_import_that_does_not_build_shows_the_program_alone(place: Project) -> None:
+    place.write("fast.pyx", "def answer():\n    return +\n")
+    place.write("program.py", "import fast\n")
+    under = ran(place, [*RELIB, "run", "program.py"])
+    assert under.returncode == 1
+    assert 'program.py", line 1, in <module>\n    import fast\n' in under.stderr
+    assert "fast.pyx:2:" in under.stderr
+    assert "relib/" not in under.stderr
+
+
+def test_the_scripts_project_is_served(place: Project) -> None:
+    place.write("elsewhere/pyproject.toml", '[tool.relib.extensions]\ndeclared = "some.pyx"')
+    place.write("elsewhere/some.pyx", "VALUE = 1")
+    place.write("elsewhere/tools/lone.pyx", "VALUE = 2")
+    place.write(
+        "elsewhere/tools/program.py", "import declared, lone; print(declared.VALUE, lone.VALUE)"
+    )
+    under = ran(place, [*RELIB, "run", "elsewhere/tools/program.py"])
+    assert under.stdout == "1 2\n", under.stderr
+
+
+FOLLOWED = """
+    import sys, fast
+    from fast import answer
+    print(answer(), flush=True)
+    for line in sys.stdin:
+        print(answer(), flush=True)
+"""
+
+
+@contextmanager
+def following(place: Project, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """A program that says what fast.answer() is whenever it gets a line."""
+    place.write("fast.pyx", "def answer(): return 1\n")
+    place.write("program.py", FOLLOWED)
+    process = started(place, ["run", *options, "program.py"])
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def started(place: Project, arguments: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*RELIB, *arguments],
+        cwd=place.root,
+        env=place.environ,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def asked(process: subprocess.Popen[str]) -> str:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+    return process.stdout.readline().strip()
+
+
+def test_a_save_is_one_line_and_a_new_answer(place: Project) -> None:
+    with following(place) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "1\n"
+        place.write("fast.pyx", "def answer(): return 2\n")
+        assert process.stderr.readline().startswith("fast v2 · ")
+        assert asked(process) == "2"
+        place.write("fast.pyx", "def answer(): return +\n")
+        shown = [process.stderr.readline() for _ in range(4)]
+        assert shown[0].startswith("fast.pyx:1:")
+        assert "def answer(): return +" in shown[1]
+        assert shown[3] == "not reloaded · fast v2 still running\n"
+        assert asked(process) == "2"
+        process.stdin.close() if process.stdin else None
+        assert process.wait(60) == 0
+
+
+def test_json_lines_on_stderr(place: Project) -> None:
+    with following(place, "--json") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "1\n"
+        place.write("fast.pyx", "def answer(): return 2\n")
+        kinds = []
+        while "reloaded" not in kinds:
+            kinds.append(json.loads(process.stderr.readline())["kind"])
+        assert asked(process) == "2"
+
+
+def test_without_watching_nothing_changes(place: Project) -> None:
+    with following(place, "--no-watch") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "1\n"
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        assert "\nThreads:\t1\n" in status
+
+
+def test_polling_follows_too(place: Project) -> None:
+    with following(place, "--polling") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "1\n"
+        place.write("fast.pyx", "def answer(): return 2\n")
+        assert process.stderr.readline().startswith("fast v2 · ")
+
+
+def test_ctrl_c_ends_the_program_as_it_does_under_python(place: Project) -> None:
+    with following(place) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "1\n"
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGINT  # which shells make 130 of
+        assert errors.endswith("KeyboardInterrupt\n")
+        assert "relib" not in errors
+
+
+def test_wrong_usage_is_said_before_anything_runs(place: Project) -> None:
+    place.write("program.py", "print('ran')")
+    for options in (["--jobs", "none"], ["--nothing"], ["-m", "-c"], ["-v", "-q"]):
+        under = ran(place, [*RELIB, "run", *options, "program.py"])
+        assert (under.returncode, under.stdout) == (2, ""), options
+        assert "Usage:" in under.stderr
+    assert ran(place, [*RELIB, "run"]).returncode == 2
+    place.write("pyproject.toml", "[tool.relib]\nnothing = 1")
+    under = ran(place, [*RELIB, "run", "program.py"])
+    assert (under.returncode, under.stdout) == (2, "")
+    assert "there is no such setting" in under.stderr
+
+
+# --- relib watch ---------------------------------------------------------------------------------
+
+
+@contextmanager
+def watching(place: Project, *options: str) -> Iterator[subprocess.Popen[str]]:
+    process = started(place, ["watch", *options])
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def line_of(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().rstrip("\n")
+
+
+def test_watch_builds_what_is_declared_and_what_changes(place: Project) -> None:
+    place.write("pyproject.toml", '[tool.relib.extensions]\none = "one.pyx"\ntwo = "two.pyx"')
+    place.write("one.pyx", "include 'part.pxi'\n")
+    place.write("part.pxi", "VALUE = 1\n")
+    place.write("two.pyx", "")
+    with watching(place) as process:
+        assert {line_of(process).split(" · ")[0] for _ in range(2)} == {"one", "two"}
+        place.write("part.pxi", "VALUE = 2\n")
+        assert line_of(process).startswith("one · ")
+        place.write("one.pyx", "VALUE = +\n")
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("one.pyx:1:")
+        place.write("one.pyx", "VALUE = 3\n")
+        assert line_of(process).startswith("one · ")
+        os.kill(process.pid, signal.SIGINT)
+        assert process.wait(60) == 130
+
+
+def test_watch_runs_a_command_after_each_good_build(place: Project) -> None:
+    """It imports what has been built, although it knows nothing of relib."""
+    place.write("fast.pyx", "VALUE = 1\n")
+    command = f"{sys.executable} -c 'import fast; print(\"got\", fast.VALUE)'"
+    with watching(place, "--json", "--exec", command) as process:
+
+        def until_got() -> list[str]:
+            lines = [line_of(process)]
+            while not lines[-1].startswith("got"):
+                lines.append(line_of(process))
+            return lines
+
+        assert until_got()[-1] == "got 1"
+        assert json.loads(line_of(process)) == {"kind": "command_ended", "status": 0}
+        place.write("fast.pyx", "VALUE = 2\n")
+        built, got = until_got()
+        assert json.loads(built)["kind"] == "built"
+        assert got == "got 2"
+        line_of(process)
+        place.write("fast.pyx", "VALUE = +\n")
+        failed = json.loads(line_of(process))
+        assert (failed["kind"], failed["error"]["type"]) == ("build_failed", "BuildError")
+        place.write("fast.pyx", "VALUE = 3\n")
+        assert until_got()[-1] == "got 3"
+
+
+def test_watch_ends_the_command_that_still_runs_and_all_that_it_started(place: Project) -> None:
+    place.write("fast.pyx", "VALUE = 1\n")
+    # The shell's child has the pipe as long as it lives.
+    os.mkfifo(place.root / "alive")
+    command = "sleep 1000 > alive & echo running; wait"
+    with watching(place, "-q", "--exec", command) as process:
+        with (place.root / "alive").open() as first:
+            assert line_of(process) == "running"
+            place.write("fast.pyx", "VALUE = 2\n")
+            with (place.root / "alive").open() as second:
+                assert line_of(process) == "running"
+                process.terminate()
+                assert process.wait(60) == 143
+                assert second.read() == ""
+            assert first.read() == ""
+
+
+def test_watch_says_that_there_is_nothing_to_watch(place: Project) -> None:
+    under = ran(place, [*RELIB, "watch"])
+    assert under.returncode == 2
+    assert "nothing to watch" in under.stderr

@@ -1,0 +1,243 @@
+"""An upgrade in place: held functions answer with the new code; modules upgrade together or not."""
+
+from __future__ import annotations
+
+from conftest import Project, c_compiler
+from test_load import C_MODULE
+
+PREPARE = """
+def edit(name, text):
+    with open(name, "w") as file: file.write(text)
+"""
+
+
+@c_compiler
+def test_held_functions_answer_with_the_new_code(project: Project, cc: str) -> None:
+    project.write(
+        "fast.pyx",
+        """
+        import functools
+        def f(x, by=1): return x * 1, by
+        handlers = [f]
+        @functools.lru_cache
+        def cached(x): return 1
+        again = f
+        ctypedef fused number:
+            int
+            double
+        def fused(number x): return x * 1
+        """,
+    )
+    project.run(
+        PREPARE
+        + """
+import functools, weakref
+source = open("fast.pyx").read()
+module = relib.load("fast.pyx")
+from fast import f, cached, fused, again
+held = {"partial": functools.partial(f, 5), "list": [f], "method": f.__get__(7),
+        "default": (lambda x, f=f: f(x)), "map": functools.partial(map, f)}
+f.tag = "mine"
+reference = weakref.ref(f)
+for n in range(2, 6):
+    edit("fast.pyx", source.replace("* 1", f"* {n}").replace("return 1", f"return {n}"))
+    assert module.reload().unloaded
+    assert f(10) == (10 * n, 1) and f.tag == "mine" and reference() is f
+    assert held["partial"]() == (5 * n, 1) and held["list"][0](1) == (n, 1)
+    assert held["method"]() == (7 * n, 1) and held["default"](1) == (n, 1)
+    assert list(held["map"]([1, 2])) == [(n, 1), (2 * n, 1)]
+    assert cached(0) == n and (fused(2), fused(2.0)) == (2 * n, 2.0 * n), (n, fused(2), fused(2.0))
+    assert module.module.handlers[0](1) == (n, 1)
+    assert f is module.module.f is again is module.module.again
+assert mapped("fast") == 1 and relib.retired() == []
+""",
+        CC=cc,
+    )
+
+
+def test_functions_written_in_c_follow_too(project: Project) -> None:
+    project.write("spam.c", C_MODULE)
+    project.run(
+        PREPARE
+        + """
+module = relib.load("spam.c")
+from spam import answer
+edit("spam.c", open("spam.c").read().replace("42", "43"))
+assert module.reload().unloaded
+assert answer() == 43 and answer is module.module.answer and mapped("spam") == 1
+"""
+    )
+
+
+def test_a_function_that_is_gone_keeps_its_old_code(project: Project) -> None:
+    project.write("fast.pyx", "def f(): return g()\ndef g(): return 1")
+    project.run(
+        PREPARE
+        + """
+module = relib.load("fast.pyx")
+from fast import f, g
+edit("fast.pyx", "def g(): return 2\\nclass f: pass")
+report = module.reload()
+assert [pin.what for pin in report.pins] == ["function fast.f"], report
+assert g() == 2 and f() == 1      # what is left of a version calls its own functions
+del f
+until(lambda: mapped("fast") == 1)
+"""
+    )
+
+
+def test_a_function_that_is_running_ends_in_the_code_it_began_in(project: Project) -> None:
+    project.write(
+        "fast.pyx",
+        """
+        from posix.unistd cimport read, write
+        def blocked(int fd, int out):
+            cdef char c
+            cdef ssize_t n
+            with nogil:
+                write(out, b"r", 1)
+                n = read(fd, &c, 1)
+            return n, 1
+        """,
+    )
+    project.run(
+        PREPARE
+        + """
+source = open("fast.pyx").read()
+module = relib.load("fast.pyx")
+from fast import blocked
+(r, w), (ready, tell) = os.pipe(), os.pipe()
+results = []
+thread = threading.Thread(target=lambda: results.append(blocked(r, tell)), name="reader")
+thread.start()
+os.read(ready, 1)
+edit("fast.pyx", source.replace("return n, 1", "return n, 2"))
+report = module.reload()
+[pin] = report.pins
+assert pin.kind == "thread" and pin.thread_name == "reader", pin
+assert pin.thread_id == thread.native_id
+os.write(w, b"xx")
+thread.join()
+assert results == [(1, 1)] and blocked(r, tell) == (1, 2)
+until(lambda: mapped("fast") == 1)
+"""
+    )
+
+
+def test_a_function_may_reload_its_own_module(project: Project) -> None:
+    project.write("fast.pyx", "def f(call):\n    call()\n    return 1")
+    project.run(
+        PREPARE
+        + """
+module = relib.load("fast.pyx")
+from fast import f
+edit("fast.pyx", "def f(call):\\n    return 2")
+assert f(module.reload) == 1 and f(None) == 2
+until(lambda: mapped("fast") == 1)
+"""
+    )
+
+
+def test_many_upgrades_leave_nothing_behind(project: Project) -> None:
+    project.write("fast.pyx", "def f(x, *, y=[1]): return 1\ndef g(): raise KeyError")
+    project.run(
+        PREPARE
+        + """
+sources = [f"def f(x, *, y=[{n}]): return {n}\\ndef g(): raise KeyError" for n in (1, 2, 3)]
+module = relib.load("fast.pyx")
+from fast import f, g
+def cycle(n):
+    edit("fast.pyx", sources[n % 3])
+    assert module.reload().unloaded and f(0) == n % 3 + 1
+    try: g()
+    except KeyError: pass
+for n in range(1, 301): cycle(n)     # until caches are full
+collected(); before = heap(), descriptors(), threads()
+for n in range(301, 601): cycle(n)
+collected()
+assert (descriptors(), threads()) == before[1:]
+assert heap() - before[0] < 300 * 64, heap() - before[0]
+assert mapped("fast") == 1
+"""
+    )
+
+
+def write_pair(project: Project) -> None:
+    project.write("a.pxd", "cdef int base(int x)\ncdef class Point:\n    cdef public int x")
+    project.write(
+        "a.pyx",
+        """
+        cdef int base(int x): return x + 1
+        cdef class Point:
+            def __init__(self, x): self.x = x
+        """,
+    )
+    project.write(
+        "b.pyx",
+        """
+        from a cimport base, Point
+        import a
+        def f(x): return base(x)
+        def make(): return Point(3).x
+        def same(): return a
+        """,
+    )
+
+
+def test_a_module_that_cimports_a_changed_one_upgrades_with_it(project: Project) -> None:
+    write_pair(project)
+    project.run(
+        PREPARE
+        + """
+a, b = relib.load("a.pyx"), relib.load("b.pyx")
+from b import f
+assert f(1) == 2 and b.module.make() == 3
+for n in range(2, 5):
+    edit("a.pyx", open("a.pyx").read().replace(f"x + {n - 1}", f"x + {n}"))
+    assert a.reload().version == n
+    assert b.version == n and f(1) == 1 + n and b.module.make() == 3
+    assert b.module.same() is a.module is sys.modules["a"]
+    until(lambda: mapped("a") == mapped("b") == 1)
+del f
+assert b.unload().unloaded and a.unload().unloaded
+assert not mapped("a") and not mapped("b")
+"""
+    )
+
+
+def test_either_all_upgrade_or_none(project: Project) -> None:
+    write_pair(project)
+    project.run(
+        PREPARE
+        + """
+from relib.live.together import reload_together
+a, b = relib.load("a.pyx"), relib.load("b.pyx")
+from b import f
+good = open("a.pyx").read(), open("b.pyx").read()
+edit("a.pyx", good[0].replace("x + 1", "x + 2"))
+for bad, error in (("def f(:", relib.BuildError), ("raise KeyError", relib.ExecError)):
+    edit("b.pyx", bad)
+    try: reload_together([a, b])
+    except error: pass
+    else: raise AssertionError(error)
+    assert (a.version, b.version, f(1)) == (1, 1, 2)
+    assert sys.modules["a"] is a.module and sys.modules["b"] is b.module
+edit("b.pyx", good[1].replace("base(x)", "base(x) * 10"))
+assert [report.name for report in reload_together([b, a])] == ["a", "b"]
+assert f(1) == 30
+until(lambda: mapped("a") == mapped("b") == 1)
+"""
+    )
+
+
+def test_a_module_whose_c_functions_are_in_use_stays(project: Project) -> None:
+    write_pair(project)
+    project.run(
+        """
+a, b = relib.load("a.pyx"), relib.load("b.pyx")
+report = a.unload()
+assert not report.unloaded and b.module.f(1) == 2 and b.module.make() == 3
+assert b.unload().unloaded
+until(lambda: not mapped("a"))
+"""
+    )
