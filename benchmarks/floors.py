@@ -51,7 +51,7 @@ def raw_cycles(library: str, count: int) -> float:
     seconds = (ctypes.c_double * count)()
     if floor.floor_cycles(library.encode(), symbol.encode(), count, seconds) != 0:
         raise SystemExit(f"{library} cannot be opened")
-    return statistics.median(seconds)
+    return float(statistics.median(seconds))
 
 
 # --- building ------------------------------------------------------------------------------------

@@ -251,10 +251,14 @@ count_instances(graph *g)
 {
     size_t count = 0;
     const PyTypeObject *foreign = NULL; /* most functions are of one type */
+    /* Objects of relib's own, whose end runs no code: without them most modules have none. */
+    const PyObject *spec = entry_of(g->namespace, "__spec__");
+    const PyObject *loader = entry_of(g->namespace, "__loader__");
     for (size_t i = 0; i < g->count; i++) {
         member *at = &g->members[i];
         PyTypeObject *type = Py_TYPE(at->object);
-        if (!(type->tp_flags & Py_TPFLAGS_HEAPTYPE) || type == foreign || at->rank > FUNCTIONS)
+        if (!(type->tp_flags & Py_TPFLAGS_HEAPTYPE) || type == foreign || at->rank > FUNCTIONS ||
+            at->object == spec || at->object == loader)
             continue;
         at->instance = at->leaf || at->rank == INSTANCES || is_our_type(g, type);
         count += at->instance;

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 from building_project import Project, said, start_python, tell
 
-from relib.building.builder import Build, build_extension, inputs_of, language_of
+from relib.building.builder import Build, build_extension, inputs_of
+from relib.building.tiers import language_of
 from relib.errors import (
     BadName,
     BuildError,

@@ -8,190 +8,17 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from conftest import Project
-
-SOURCE = r"""
-#define _GNU_SOURCE
-#include <errno.h>
-#include <linux/audit.h>
-#include <linux/filter.h>
-#include <linux/futex.h>
-#include <linux/seccomp.h>
-#include <poll.h>
-#include <pthread.h>
-#include <sched.h>
-#include <signal.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <ucontext.h>
-#include <unistd.h>
-
-/* Keeps a call from becoming a jump. */
-static volatile int sink;
-
-/* --- waiting --- */
-int wait_in_read(int fd) { char c; int n = read(fd, &c, 1); sink = n; return n < 0 ? -errno : n; }
-int wait_in_poll(int fd) {
-    struct pollfd p = {fd, POLLIN, 0}; int n = poll(&p, 1, -1); sink = n; return n < 0 ? -errno : n;
-}
-int wait_in_nanosleep(const int *stop) {
-    struct timespec t = {1000, 0};
-    while (!__atomic_load_n(stop, __ATOMIC_SEQ_CST)) {
-        int n = nanosleep(&t, NULL);
-        if (n < 0) return -errno;
-    }
-    return 0;
-}
-int sleep_once(long ms) {
-    struct timespec t = {ms / 1000, ms % 1000 * 1000000}; int n = nanosleep(&t, NULL); sink = n;
-    return n < 0 ? -errno : n;
-}
-int call(int (*function)(void *), void *argument) {
-    int n = function(argument); sink = n; return n;
-}
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-pthread_mutex_t *own_mutex(void) { return &mutex; }
-int lock_and_unlock(pthread_mutex_t *m) {
-    pthread_mutex_lock(m); pthread_mutex_unlock(m); sink = 1; return 0;
-}
-
-/* --- running --- */
-int spin(const int *stop) { while (!__atomic_load_n(stop, __ATOMIC_RELAXED)); return 0; }
-int spin_deaf(const int *stop) {
-    sigset_t all; sigfillset(&all); pthread_sigmask(SIG_BLOCK, &all, NULL);
-    return spin(stop) + (sink = 0);
-}
-
-/* --- having been there --- */
-__attribute__((noinline)) int deep(int n) {
-    volatile uintptr_t room[8]; for (int i = 0; i < 8; i++) room[i] = (uintptr_t)n;
-    int k = n > 0 ? deep(n - 1) : 0; sink = k; return k + (int)room[n % 8];
-}
-/* Writes over what the first frames of a visit have left, where others may leave gaps. */
-__attribute__((noinline)) int scrub(void) {
-    volatile char room[2048]; for (int i = 0; i < 2048; i++) room[i] = 0;
-    return room[sink & 2047];
-}
-struct visit { int (*visited)(int); int fd; };
-void *visit_then_wait(void *argument) {
-    struct visit *v = argument; v->visited(50); sink = scrub(); wait_in_read(v->fd); sink = 2;
-    return NULL;
-}
-
-/* --- threads of its own --- */
-static void *read_one(void *fd) { wait_in_read((int)(intptr_t)fd); return NULL; }
-/* Its function ends in a jump to somewhere else: nothing of it remains on the stack. */
-struct leave { void *(*to)(void *); void *argument; };
-__attribute__((optimize("O2"))) static void *leave(void *argument) {
-    struct leave *l = argument; return l->to(l->argument);
-}
-void *read_for_ever(void *fd) { for (;;) wait_in_read((int)(intptr_t)fd); return NULL; }
-int start_reader(int fd) {
-    pthread_t t; int n = pthread_create(&t, NULL, read_one, (void *)(intptr_t)fd);
-    return n ? n : pthread_detach(t);
-}
-int start_leaver(void *(*to)(void *), int fd) {
-    static struct leave l; pthread_t t; l = (struct leave){to, (void *)(intptr_t)fd};
-    return pthread_create(&t, NULL, leave, &l);
-}
-int start_visitor(int (*visited)(int), int fd) {
-    static struct visit v; pthread_t t; v = (struct visit){visited, fd};
-    return pthread_create(&t, NULL, visit_then_wait, &v);
-}
-static void *nothing(void *argument) { return argument; }
-static void *breed(void *stop) {
-    while (!__atomic_load_n((int *)stop, __ATOMIC_RELAXED)) {
-        pthread_t t; if (pthread_create(&t, NULL, nothing, NULL) == 0) pthread_join(t, NULL);
-    }
-    return NULL;
-}
-int start_breeder(int *stop) { pthread_t t; return pthread_create(&t, NULL, breed, stop); }
-int start_many(int count, void *(*function)(void *), void *argument) {
-    pthread_attr_t a; pthread_t t; pthread_attr_init(&a); pthread_attr_setstacksize(&a, 65536);
-    int n = 0;
-    for (int i = 0; i < count && n == 0; i++) n = pthread_create(&t, &a, function, argument);
-    return n;
-}
-void *(*address_of_reader(void))(void *) { return read_one; }
-void *(*address_of_leaver(void))(void *) { return leave; }
-
-/* --- stacks of its own --- */
-static ucontext_t back, there;
-static struct { void (*function)(void *); void *argument; } task;
-static void enter(void) { task.function(task.argument); }
-int on_other_stack(char *stack, size_t size, void (*function)(void *), void *argument) {
-    task.function = function; task.argument = argument;
-    getcontext(&there); there.uc_stack.ss_sp = stack; there.uc_stack.ss_size = size;
-    there.uc_link = &back; makecontext(&there, enter, 0);
-    int n = swapcontext(&back, &there); sink = n; return n;
-}
-struct excursion { int (*run)(char *, size_t, void (*)(void *), void *); char *stack; size_t size;
-                   void (*function)(void *); void *argument; };
-int call_excursion(struct excursion *e) {
-    int n = e->run(e->stack, e->size, e->function, e->argument); sink = n; return n;
-}
-void read_on_stack(void *fd) { wait_in_read((int)(intptr_t)fd); sink = 3; }
-
-/* --- signals --- */
-static int waits_on;
-static void handler(int number) { (void)number; wait_in_read(waits_on); }
-int wait_in_handler(int number, int fd) {
-    struct sigaction a; memset(&a, 0, sizeof(a)); a.sa_handler = handler; waits_on = fd;
-    return sigaction(number, &a, NULL);
-}
-/* --- a thread that is started and has not begun --- */
-#if defined(__x86_64__)
-#define ARCHITECTURE AUDIT_ARCH_X86_64
-#else
-#define ARCHITECTURE AUDIT_ARCH_AARCH64
-#endif
-static int install(int number, unsigned action, unsigned flags) {
-    struct sock_filter code[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)number, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, action),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    struct sock_fprog program = {4, code};
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) return -errno;
-    int fd = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
-    return fd < 0 ? -errno : fd;
-}
-int forbid(int number) { return install(number, SECCOMP_RET_ERRNO | EPERM, 0); }
-int hold(int number) {
-    return install(number, SECCOMP_RET_USER_NOTIF, SECCOMP_FILTER_FLAG_NEW_LISTENER);
-}
-/* glibc lets the new thread wait until its creator has set its processors. */
-int start_with_processors(void *(*function)(void *), void *argument) {
-    pthread_attr_t a; pthread_t t; cpu_set_t set; pthread_attr_init(&a);
-    sched_getaffinity(0, sizeof(set), &set); pthread_attr_setaffinity_np(&a, sizeof(set), &set);
-    return pthread_create(&t, &a, function, argument);
-}
-int let_go(int fd) {
-    struct seccomp_notif request; struct seccomp_notif_resp reply;
-    memset(&request, 0, sizeof(request)); memset(&reply, 0, sizeof(reply));
-    if (ioctl(fd, SECCOMP_IOCTL_NOTIF_RECV, &request)) return -errno;
-    reply.id = request.id; reply.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
-    return ioctl(fd, SECCOMP_IOCTL_NOTIF_SEND, &reply) ? -errno : 0;
-}
-"""
+from native_libraries import Scenario, compile_library
 
 PRELUDE = """
 import ctypes
 from relib import _native
 from native_process import *
-inside, outside = Loaded("{inside}"), Loaded("{outside}")
+inside, outside = Loaded(inside_path), Loaded(outside_path)
 a, b = os.pipe()
 stop = ctypes.c_int(0)
 def found(library=inside):
@@ -204,36 +31,16 @@ def address(function):
 
 
 @pytest.fixture(scope="session")
-def libraries(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The paths of the two libraries."""
+def libraries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     directory = tmp_path_factory.mktemp("threads")
-    source = directory / "source.c"
-    source.write_text(SOURCE)
-    inside, outside = directory / "inside.so", directory / "outside.so"
-    command = ["gcc", "-O1", "-g0", "-shared", "-fPIC", "-pthread", "-w", str(source)]
-    subprocess.run([*command, "-o", str(inside)], check=True)
-    shutil.copy(inside, outside)
-    return inside, outside
-
-
-class Scenario:
-    """Runs scripts that have both libraries loaded."""
-
-    def __init__(self, project: Project, libraries: tuple[Path, Path]) -> None:
-        self.project = project
-        self.inside, self.outside = libraries
-
-    def run(self, script: str) -> None:
-        """Run it to its end; one that says why it cannot be played here is skipped."""
-        prelude = PRELUDE.format(inside=self.inside, outside=self.outside)
-        outcome = self.project.run(prelude + script)
-        if outcome.output:
-            pytest.skip(str(outcome.value))
+    inside = compile_library("threads", directory, "-O1", library="inside")
+    outside = Path(shutil.copy(inside, directory / "outside.so"))
+    return {"inside_path": inside, "outside_path": outside}
 
 
 @pytest.fixture
-def scenario(project: Project, libraries: tuple[Path, Path]) -> Scenario:
-    return Scenario(project, libraries)
+def scenario(project: Project, libraries: dict[str, Path]) -> Scenario:
+    return Scenario(project, PRELUDE, libraries)
 
 
 # --- waiting -------------------------------------------------------------------------------------
@@ -576,61 +383,6 @@ e = Excursion(address(outside.on_other_stack), ctypes.addressof(stack), len(stac
 t = begin(inside.call_excursion, ctypes.byref(e))
 wait_until_blocked(t.native_id, "read")
 assert how(t.native_id) == "stack"
-""")
-
-
-# --- calls on the own stack ----------------------------------------------------------------------
-
-
-def test_calls_on_the_own_stack_are_counted(scenario: Scenario) -> None:
-    scenario.run("""
-@ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
-def count(_):
-    return _native.calls_on_own_stack(*inside.range)
-assert _native.calls_on_own_stack(*inside.range) == 0
-assert inside.call(count, None) == 1
-assert outside.call(count, None) == 0
-assert inside.call(inside.call and address(count), None) == 1
-results = []
-def elsewhere():
-    results.extend([inside.call(count, None), outside.call(count, None), count(None)])
-for _ in range(2):
-    begin(elsewhere).join()
-assert results == [1, 0, 0] * 2, results
-""")
-
-
-def test_nested_calls_on_the_own_stack_are_counted(scenario: Scenario) -> None:
-    scenario.run("""
-kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
-@kind
-def again(depth):
-    if depth:
-        return inside.call(again, depth - 1)
-    return _native.calls_on_own_stack(*inside.range)
-for depth in (1, 5, 50):
-    assert inside.call(again, depth) == depth + 1
-""")
-
-
-@pytest.mark.skipif(
-    sys.version_info >= (3, 14), reason="Python checks itself that it runs on the thread's stack"
-)
-def test_calls_on_another_stack_of_the_own_thread_are_counted(scenario: Scenario) -> None:
-    scenario.run("""
-stack = ctypes.create_string_buffer(1 << 20)
-results = []
-@ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-def count(_):
-    results.append(_native.calls_on_own_stack(*inside.range))
-def both():
-    inside.on_other_stack(stack, ctypes.c_size_t(len(stack)), count, None)
-    outside.on_other_stack(stack, ctypes.c_size_t(len(stack)), count, None)
-both()
-begin(both).join()
-# What an earlier call has left on the same stack may still be there.
-assert results[0] >= 1 and results[2] >= 1, results
-assert results[1] >= 0 and results[3] >= 0, results
 """)
 
 

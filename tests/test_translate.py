@@ -73,6 +73,12 @@ def project(tmp_path: Path) -> Project:
 
 
 @pytest.fixture
+def no_process() -> None:
+    """As at the start of a program: nothing has been translated yet."""
+    pool.stop()
+
+
+@pytest.fixture
 def blocked(project: Project) -> Blocked:
     """A source whose translation waits for a pipe, and a function that waits until it does.
 
@@ -518,6 +524,7 @@ def test_cython_is_named_when_it_is_not_installed(tmp_path: Path) -> None:
 # --- the process ---------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("no_process")
 def test_one_process_translates_many_sources(project: Project) -> None:
     source = project.write("fast.pyx", "x = 1\n")
     project.translate(source)
@@ -528,8 +535,8 @@ def test_one_process_translates_many_sources(project: Project) -> None:
     assert len(before) == 1
 
 
+@pytest.mark.usefixtures("no_process")
 def test_a_process_can_be_started_beforehand(project: Project) -> None:
-    pool.stop()
     prepare()
     before = pool.processes()
     assert len(before) == 1
@@ -537,6 +544,7 @@ def test_a_process_can_be_started_beforehand(project: Project) -> None:
     assert pool.processes() == before
 
 
+@pytest.mark.usefixtures("no_process")
 def test_a_process_that_was_killed_while_idle_is_replaced(project: Project) -> None:
     source = project.write("fast.pyx", "x = 1\n")
     project.translate(source)
@@ -546,6 +554,7 @@ def test_a_process_that_was_killed_while_idle_is_replaced(project: Project) -> N
     assert pool.processes() != [pid]
 
 
+@pytest.mark.usefixtures("no_process")
 def test_a_process_that_dies_at_work_fails_that_build_only(
     project: Project, blocked: Blocked
 ) -> None:
@@ -560,6 +569,7 @@ def test_a_process_that_dies_at_work_fails_that_build_only(
     project.translate(project.write("fine.pyx", "x = 1\n"))
 
 
+@pytest.mark.usefixtures("no_process")
 def test_a_translation_that_hangs_is_ended(project: Project, blocked: Blocked) -> None:
     project.translate(project.write("fine.pyx", "x = 1\n"))
     (pid,) = pool.processes()
@@ -571,6 +581,7 @@ def test_a_translation_that_hangs_is_ended(project: Project, blocked: Blocked) -
     project.translate(project.write("fine.pyx", "x = 1\n"))
 
 
+@pytest.mark.usefixtures("no_process")
 def test_ctrl_c_does_not_reach_a_build(project: Project, blocked: Blocked) -> None:
     source, wait = blocked()
     with ThreadPoolExecutor() as executor:
@@ -734,6 +745,7 @@ def test_an_interrupted_translation_leaves_nothing_half_done(
     assert (done.stdout, done.stderr) == ("interrupted []\nc\n", "")
 
 
+@pytest.mark.usefixtures("no_process")
 def test_a_new_cython_is_used_as_soon_as_it_is_installed(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import importlib.machinery
 import importlib.util
 import subprocess
@@ -27,9 +28,9 @@ def translate(
     shared: str,
 ) -> float:
     """Seconds that Cython takes in this process, collections of garbage left out."""
-    from Cython.Compiler import Main  # type: ignore[import-untyped]
+    compiler = importlib.import_module("Cython.Compiler.Main")
 
-    options = Main.CompilationOptions(
+    options = compiler.CompilationOptions(
         output_file=c_file,
         cplus=cplus,
         include_path=include_path,
@@ -40,7 +41,7 @@ def translate(
     gc.collect()
     gc.disable()
     started = time.perf_counter()
-    result = Main.compile(source, options, full_module_name=name)
+    result = compiler.compile(source, options, full_module_name=name)
     elapsed = time.perf_counter() - started
     gc.enable()
     if result.num_errors:
@@ -52,7 +53,9 @@ def run(commands: list[list[str]], directory: str) -> float:
     """Seconds that the commands take."""
     started = time.perf_counter()
     for command in commands:
-        done = subprocess.run(command, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        done = subprocess.run(
+            command, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
         if done.returncode:
             raise RuntimeError(done.stdout.decode(errors="replace"))
     return time.perf_counter() - started

@@ -29,9 +29,9 @@ def begin(source: str, name: str, root: str, options: dict[str, Any]) -> str:
     import relib
     from relib.config import load_config
 
-    # What no option says comes from the project and the environment, as ever.
-    options = {key: tuple(map(tuple, value)) if key == "directives" else value  # were tuples
-               for key, value in options.items()}  # fmt: skip
+    # Pairs have become lists on their way here.
+    if "directives" in options:
+        options["directives"] = dict(options["directives"])
     config = load_config(Path(root), os.environ, **options)
     _module = relib.load(source, name=name, config=config)
     _session = relib.watch()
@@ -61,6 +61,8 @@ def answer(attribute: str | None, edition: int, timeout: float) -> dict[str, Any
             raise TimeoutError(f"no answer in {timeout:g} s")
     at = time.monotonic()
     event = _session.wait(timeout, "reloaded")
+    while event is not None and event.name != _module.name:  # what cimports it is reloaded with it
+        event = _session.wait(timeout, "reloaded")
     unsubscribe()
     assert event is not None
     assert event.report is not None

@@ -63,8 +63,7 @@ class Subject:
             file.write(self.edited(edition))
             file.flush()
             # The kernel tells of it while close() runs: afterwards would be too late.
-            at = time.monotonic()
-        return at
+            return time.monotonic()
 
     def edited(self, edition: int) -> str:
         """The source with this constant."""

@@ -122,7 +122,12 @@ def amend(c_source: str) -> Amended:
     late = _late(text)
     direct = _state(text, late)
     if direct:
-        bases = dict.fromkeys(_BASE.findall(c_source))
+        asked = ("PyType_IS_GC", "__Pyx_PyType_HasFeature")
+        bases = dict.fromkeys(
+            base[1]
+            for base in _BASE.finditer(c_source)
+            if c_source.endswith(asked, max(0, base.start() - 30), base.start())
+        )
         release += [f"__pyx_relib_after.{name} = state->{name};" for name in bases]
         finish += ["__pyx_relib_state = &__pyx_relib_after;"]
     if direct and late:
@@ -238,9 +243,8 @@ _FREE_ROOT = re.compile(r"\(\*Py_TYPE\(o\)->tp_free\)\(o\);\n")
 _FREE_BUILTIN_BASE = re.compile(r"__Pyx_PyType_GetSlot\((.+), tp_dealloc, destructor\)\(o\);\n")
 _FREE_OTHER_BASE = re.compile(r"__Pyx_call_next_tp_dealloc\(o, __pyx_tp_dealloc_\w+\);\n")
 _OTHER_BASE = re.compile(r"likely\((__pyx_mstate_global->__pyx_ptype_\w+)\)")
-_BASE = re.compile(
-    r"(?:PyType_IS_GC|__Pyx_PyType_HasFeature)\(__pyx_mstate_global->(__pyx_ptype_\w+)[,)]"
-)
+# (of those that PyType_IS_GC or __Pyx_PyType_HasFeature is asked about)
+_BASE = re.compile(r"\(__pyx_mstate_global->(__pyx_ptype_\w+)[,)]")
 _STATE_PROTOTYPES = re.compile(
     r"static PyObject \*__Pyx_State_FindModule\(void\*\);\n"
     r"static int __Pyx_State_AddModule\(PyObject\* module, void\*\);\n"

@@ -142,12 +142,13 @@ def build_extension(
                 return _build(extension, config, *found, seconds, tier=plan.tier, cached=True)
         return None
 
+    known_then = store.index_state(extension.name)
     if (build := find()) is not None:
         return build
     with _reporting_want_of_room(extension, store.path):
         with store.building(extension.name, ways.first.recipe) as workdir:
-            if (build := find()) is not None:  # whoever had the lock before has built it
-                return build
+            if store.index_state(extension.name) != known_then and (build := find()) is not None:
+                return build  # whoever had the lock before has built it
             checked = time.perf_counter() - begun
             directory, made = _make(extension, config, ways, store, workdir)
         with suppress(OSError):  # the build is there, whatever becomes of old ones

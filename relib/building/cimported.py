@@ -119,6 +119,8 @@ class Context:
     ) -> Any:
         """Find a module's scope, with the declarations of its .pxd in it."""
         scope = super().find_module(module_name, from_module, pos, *args, **kw)  # type: ignore[misc]
+        if scope is self.cython_scope:  # to cimport it is not to load it
+            return scope
         recorder = recording.recorder
         if recorder is not None and recorder.context is self:
             recorder.note("use", scope)
@@ -164,6 +166,8 @@ class Recorder:
     @contextlib.contextmanager
     def analysing(self, declarations: Declarations) -> Iterator[None]:
         """The block in which a .pxd is analysed."""
+        # It was searched for before: whoever else cimports it first searches in the same places.
+        declarations.events += [("absent", path) for path in self._absent]
         self._flush()
         self.modules[declarations.scope] = declarations
         self._stack.append(declarations)
@@ -226,6 +230,7 @@ def install() -> type[Any]:
     shared_class = getattr(_cython("UtilityCode"), "CythonSharedUtilityCode", None)
     process_include, load = scope_class.process_include, cython_scope_class.load_cythonscope
     add_imported_module = scope_class.add_imported_module
+    lookup, find_submodule = cython_scope_class.lookup, cython_scope_class.find_submodule
 
     def process_include_noted(scope: Any, entry: Any) -> Any:
         if recording.recorder is not None:
@@ -238,9 +243,31 @@ def install() -> type[Any]:
         with recording.recorder.importing(scope, module):
             return add_imported_module(scope, module)
 
+    def needs(scope: Any) -> None:
+        # Had it not been loaded before, it would be now.
+        if (recorder := recording.recorder) is not None and recorder.context is scope._context:
+            recorder.note("use", scope)
+
+    def is_later(scope: Any, name: str) -> bool:
+        recorder = recording.recorder
+        loaded = recorder.modules.get(scope) if recorder is not None else None
+        return loaded is not None and name not in loaded.before["entries"]
+
+    def lookup_noted(scope: Any, name: str) -> Any:
+        entry = lookup(scope, name)
+        if is_later(scope, name) and (entry is None or scope.entries.get(name) is entry):
+            needs(scope)
+        return entry
+
+    def find_submodule_noted(scope: Any, name: str, *args: Any, **kwargs: Any) -> Any:
+        if is_later(scope, name):
+            needs(scope)
+        return find_submodule(scope, name, *args, **kwargs)
+
     def load_from_stock(scope: Any) -> Any:
         context, recorder = scope._context, recording.recorder
         if scope._cythonscope_initialized:
+            needs(scope)
             return None
         if recorder is not None and recorder.context is context:
             recorder.note("use", scope)
@@ -254,6 +281,8 @@ def install() -> type[Any]:
     scope_class.process_include = process_include_noted
     scope_class.add_imported_module = add_imported_module_noted
     cython_scope_class.load_cythonscope = load_from_stock
+    cython_scope_class.lookup = lookup_noted
+    cython_scope_class.find_submodule = find_submodule_noted
     if shared_class is not None:
         find_module = shared_class.find_module
 

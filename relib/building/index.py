@@ -100,7 +100,7 @@ class Index:
 
     def read(self) -> Entries:
         """What is known now. Not to be changed: threads share it."""
-        signature = self._signature()
+        signature = self.signature()
         known = self._parsed.get(self._path)
         if known is not None and known[0] == signature:
             return known[1]
@@ -127,7 +127,8 @@ class Index:
             yield entries
             self._write(entries)
 
-    def _signature(self) -> tuple[int, ...]:
+    def signature(self) -> tuple[int, ...]:
+        """What tells one state of the file from the next; empty if there is none."""
         try:
             status = os.stat(self._path)  # noqa: PTH116  # a Path costs more than the call
         except OSError:

@@ -124,8 +124,13 @@ class Stock:
             declarations.after = dict(names)
             names.clear()
             names.update(declarations.before)
-            for entry in names["c_includes"].values():
-                entry.pieces = {0: entry.mainpiece()}  # Python.h, and not what was added to it
+            names["module_entries"] = declarations.after["module_entries"]
+        for scope in _scopes(context):
+            # As when it was made: what was added to it will be added by whoever is taken.
+            first = next(iter(scope.c_includes.values()))
+            first.pieces = {0: first.mainpiece()}
+            scope.c_includes = {first.mainpiece(): first}
+            scope.cimported_modules = []
         self._files = dict(self._signatures("read"))
         self._absent = [path for _, path in self._events("absent")]
         shared = _shared()
@@ -219,6 +224,18 @@ class Stock:
                 yield declarations.path, _signature(declarations.path)
         for _, path in self._events(wanted):
             yield path, _signature(path)
+
+
+def _scopes(context: Any) -> list[Any]:
+    """All modules' scopes that a context knows, packages included."""
+    found: list[Any] = []
+    waiting = [*context.modules.values(), context.cython_scope]
+    while waiting:
+        scope = waiting.pop()
+        if scope not in found and hasattr(scope, "cimported_modules"):
+            found.append(scope)
+            waiting += scope.module_entries.values()
+    return found
 
 
 def _signature(path: str) -> tuple[int, ...]:

@@ -104,6 +104,10 @@ class Store:
         """The recipes by which there are builds of the extension `name`."""
         return set(self._index(name).read().recipes)
 
+    def index_state(self, name: str) -> tuple[int, ...]:
+        """Another value whenever the builds of the extension `name` are others."""
+        return self._index(name).signature()
+
     def last_used(self, name: str) -> tuple[Path, Manifest] | None:
         """The build of the extension `name` that was made or found last, whatever its recipe.
 

@@ -19,6 +19,7 @@ from relib.cli.words import count, duration, shown_path
 from relib.config import Config
 from relib.errors import ConfigError, RelibError
 from relib.extension import Extension
+from relib.live.tier import tier_now
 from relib.project import read_project
 
 __all__ = ["command"]
@@ -92,7 +93,7 @@ def _build_all(
 ) -> Iterator[Outcome]:
     def build(each: tuple[Extension, Config]) -> Outcome:
         try:
-            return build_extension(*each, force=force)
+            return build_extension(*each, force=force, tier=tier_now(each[1]))
         except RelibError as error:
             return error
         finally:

@@ -17,7 +17,7 @@ from relib.spelling import did_you_mean
 
 __all__ = ["COMMANDS", "run"]
 
-COMMANDS = ("run", "watch", "build", "why", "clean", "doctor", "demo")
+COMMANDS = ("run", "watch", "build", "why", "clean", "doctor", "bench", "demo")
 """The subcommands, in the order of the help; each is imported when it is first needed."""
 
 

@@ -14,6 +14,7 @@ from relib.errors import ModuleUnloaded
 from relib.live.loaded import get, modules, present
 from relib.live.loader import Loader
 from relib.live.module import Module
+from relib.live.tier import tier_now
 
 if TYPE_CHECKING:
     from relib.config import Config
@@ -50,7 +51,7 @@ def build(
     from relib.project import find_extension
 
     extension, found = find_extension(_source(source), name=name, config=config, **fields)
-    return build_extension(extension, found, force=force)
+    return build_extension(extension, found, force=force, tier=tier_now(found))
 
 
 def load(

@@ -206,7 +206,7 @@ class Module:
             self._withdraw()
             return report_of(self.name, "unload", version, None, {}, started)
 
-    # --- what an upgrade does with it --------------------------------------------------------------
+    # --- what an upgrade does with it ------------------------------------------------------------
 
     @property
     def config(self) -> Config:

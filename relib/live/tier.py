@@ -1,8 +1,8 @@
 """Which tier a module is built in, where the settings leave it open.
 
-``auto`` is quick where somebody waits and a better build follows: while a session watches, a save is
-answered by an instant build, and the optimized one takes its place when it is ready. A program that
-loads or reloads by itself gets the optimized build at once.
+``auto`` is quick where somebody waits and a better build follows: while a session watches, a save
+is answered by an instant build, and the optimized one takes its place when it is ready. A program
+that loads or reloads by itself gets the optimized build at once.
 """
 
 from __future__ import annotations
