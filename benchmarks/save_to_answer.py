@@ -1,6 +1,7 @@
 """Measures the time from a save to the new answer, by tier and size, next to other ways.
 
-    python benchmarks/save_to_answer.py [--edits N] [--only NAME] [--json FILE] [--plot FILE]
+    python benchmarks/save_to_answer.py [--edits N] [--only NAME] [--against WAY]
+        [--json FILE] [--plot FILE]
 
 relib must be importable: installed, or with its directory in PYTHONPATH. %%cython is measured where
 IPython is installed. docs/benchmarks.md says what the figures mean; `relib bench` measures an
@@ -25,6 +26,7 @@ __all__ = ["main"]
 # Seconds that the answer may take, in the instant tier and when an earlier content comes back.
 TARGETS = {"small": 0.075, "large": 0.8, "grid": 0.6, "plain": 0.050}
 BACK = 0.020
+AGAINST = ("setuptools", "magic", "pyximport")
 
 
 def main() -> None:
@@ -46,14 +48,19 @@ def main() -> None:
                 print("\ngrid: not measured: numpy is not installed")
                 continue
             extension, config = find_extension(directory / sources[name])
-            result = measure(extension, config, edits=options.edits)
+            result = measure(
+                extension, config, edits=options.edits, against=options.against or AGAINST
+            )
             results.append(result)
             found = {**result.as_dict(), "targets": _targets(name, result)}
             document["subjects"].append(found)
             print(f"\n{result}\n\n{table(result)}\n")
-            print(phases_table(result) + "\n")
+            print(phases_table(result) + "\n", flush=True)
             for target in found["targets"]:
-                print("{row}: {seconds:.3f} s, target {target:.3f} s: {met}".format(**target))
+                print(
+                    "{row}: {seconds:.3f} s, target {target:.3f} s: {met}".format(**target),
+                    flush=True,
+                )
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     if options.json:
@@ -86,6 +93,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--edits", type=int, default=10, metavar="N", help="by default 10")
     parser.add_argument(
         "--only", action="append", choices=tuple(TARGETS), help="measure this alone; repeatable"
+    )
+    parser.add_argument(
+        "--against", action="append", choices=AGAINST, help="compare with this alone; repeatable"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there, too")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw a bar chart (SVG)")

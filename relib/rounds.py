@@ -135,7 +135,9 @@ class Failure:
         )
 
     def repeats(self, other: Failure) -> bool:
-        """Whether the other one was the same failure from the same contents."""
+        """Whether the other one, which was told of, was the same failure from the same contents."""
+        if other.outdated:
+            return False
         if type(self.error) is not type(other.error) or str(self.error) != str(other.error):
             return False
         if is_of_project(self.error):

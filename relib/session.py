@@ -371,7 +371,10 @@ class Session:
                 with self._applying:
                     # what was ready before it and has not been applied yet is out of date
                     self._ready = [each for each in self._ready if not each.names <= group.names]
-                    self._ready.append(group)
+                    if group.error is not None or group.changed:
+                        self._ready.append(group)
+                    else:
+                        self._rounds.succeeded(group.names)
                 self._hand_over()
             self._rounds.arm(watcher)
         self._hand_over()

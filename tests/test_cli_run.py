@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 from conftest import HERE, Project
@@ -185,7 +186,7 @@ def following(place: Project, *options: str) -> Iterator[subprocess.Popen[str]]:
         yield process
     finally:
         process.kill()
-        process.communicate()
+        ended(process)
 
 
 def started(place: Project, arguments: list[str]) -> subprocess.Popen[str]:
@@ -199,6 +200,13 @@ def started(place: Project, arguments: list[str]) -> subprocess.Popen[str]:
         text=True,
         start_new_session=True,
     )
+
+
+def ended(process: subprocess.Popen[str]) -> int:
+    for stream in (process.stdin, process.stdout, process.stderr):
+        if stream is not None:
+            stream.close()
+    return process.wait(60)
 
 
 def asked(process: subprocess.Popen[str]) -> str:
@@ -223,7 +231,8 @@ def test_a_save_is_one_line_and_a_new_answer(place: Project) -> None:
         assert "def answer(): return +" in shown[1]
         assert shown[3] == "not reloaded · fast v2 still running\n"
         assert asked(process) == "2"
-        process.stdin.close() if process.stdin else None
+        assert process.stdin is not None
+        process.stdin.close()
         assert process.wait(60) == 0
 
 
@@ -290,7 +299,7 @@ def watching(place: Project, *options: str) -> Iterator[subprocess.Popen[str]]:
         yield process
     finally:
         process.terminate()
-        process.communicate()
+        ended(process)
 
 
 def line_of(process: subprocess.Popen[str]) -> str:
@@ -342,21 +351,25 @@ def test_watch_runs_a_command_after_each_good_build(place: Project) -> None:
         assert until_got()[-1] == "got 3"
 
 
+def open_pipe(place: Project) -> TextIO:
+    """Waits until somebody writes to it."""
+    return (place.root / "alive").open()
+
+
 def test_watch_ends_the_command_that_still_runs_and_all_that_it_started(place: Project) -> None:
     place.write("fast.pyx", "VALUE = 1\n")
     # The shell's child has the pipe as long as it lives.
     os.mkfifo(place.root / "alive")
     command = "sleep 1000 > alive & echo running; wait"
-    with watching(place, "-q", "--exec", command) as process:
-        with (place.root / "alive").open() as first:
+    with watching(place, "-q", "--exec", command) as process, open_pipe(place) as first:
+        assert line_of(process) == "running"
+        place.write("fast.pyx", "VALUE = 2\n")
+        assert first.read() == ""  # its only writer has ended
+        with open_pipe(place) as second:
             assert line_of(process) == "running"
-            place.write("fast.pyx", "VALUE = 2\n")
-            with (place.root / "alive").open() as second:
-                assert line_of(process) == "running"
-                process.terminate()
-                assert process.wait(60) == 143
-                assert second.read() == ""
-            assert first.read() == ""
+            process.terminate()
+            assert process.wait(60) == 143
+            assert second.read() == ""
 
 
 def test_watch_says_that_there_is_nothing_to_watch(place: Project) -> None:

@@ -7,6 +7,7 @@ import importlib
 import importlib.machinery
 import importlib.util
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -51,14 +52,16 @@ def translate(
 
 def run(commands: list[list[str]], directory: str) -> float:
     """Seconds that the commands take."""
-    started = time.perf_counter()
-    for command in commands:
-        done = subprocess.run(
-            command, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
-        if done.returncode:
-            raise RuntimeError(done.stdout.decode(errors="replace"))
-    return time.perf_counter() - started
+    with tempfile.TemporaryFile() as said:  # a pipe would wake this process for each warning
+        started = time.perf_counter()
+        for command in commands:
+            done = subprocess.run(
+                command, cwd=directory, stdout=said, stderr=subprocess.STDOUT, check=False
+            )
+            if done.returncode:
+                said.seek(0)
+                raise RuntimeError(said.read().decode(errors="replace"))
+        return time.perf_counter() - started
 
 
 def load(name: str, library: str) -> float:

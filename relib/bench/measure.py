@@ -31,7 +31,7 @@ __all__ = ["Result", "Row", "machine", "measure", "rounds"]
 TIERS = ("instant", "optimized")
 
 _SLOW = 5
-"""The others have one edit where relib has so many."""
+"""What takes long has one edit where the rest has so many."""
 
 _NAMES = {
     "setuptools": "setuptools + restart",
@@ -123,7 +123,7 @@ def measure(
         extension: what to measure. Its files are not changed.
         config: the settings of its project.
         options: settings that were given besides those of the project.
-        edits: how many edits count, of relib and the floor; the others have a fifth of them.
+        edits: how many edits count, of the first tier and the floor; all others have a fifth.
         tiers: ``"instant"``, ``"optimized"``, or both.
         against: what to compare with: of ``"setuptools"``, ``"magic"`` and ``"pyximport"``.
         step: called after each edit of any way.
@@ -155,7 +155,7 @@ def measure(
                 if name == "magic"
                 else Pyximport(copy, extension, config, timeout)
             )
-        rows = _measured(ways, edits, step)
+        rows = _measured(ways, {f"relib, {tiers[0]}", "floor"}, edits, step)
     finally:
         for way in ways.values():
             way.end()
@@ -167,29 +167,30 @@ def measure(
 
 def rounds(edits: int, tiers: int, against: int) -> int:
     """How many times `measure` calls `step`."""
-    return (edits + 1) * (tiers + 1) + (_few(edits) + 1) * against
+    return (edits + 1) * 2 + (_few(edits) + 1) * (tiers - 1 + against)
 
 
 def _few(edits: int) -> int:
     return max(1, edits // _SLOW)
 
 
-def _measured(ways: Mapping[str, Way], edits: int, step: Callable[[], None]) -> list[Row]:
+def _measured(
+    ways: Mapping[str, Way], quick: Collection[str], edits: int, step: Callable[[], None]
+) -> list[Row]:
     rows: dict[str, Row] = {}
     failed: set[str] = set()
-    slow = set(_NAMES.values())
     # The edits of the slow ways are spread over all of the time.
     turns = {round((number + 1) * edits / _few(edits)) for number in range(_few(edits))} | {0}
     for number in range(edits + 1):
         for name, way in ways.items():
-            if name in failed or (name in slow and number not in turns):
+            if name in failed or (name not in quick and number not in turns):
                 continue
             try:
                 if number == 0:
                     way.begin()
                 samples = way.edit(number + 1)
             except RelibError as error:
-                if name not in slow and name != "floor":
+                if isinstance(way, Relib):
                     raise
                 failed.add(name)
                 reason = str(error) if isinstance(error, NotMeasured) else repr(error)

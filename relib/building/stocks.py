@@ -23,6 +23,8 @@ __all__ = ["Stock", "Stocks"]
 _RACY_NS = 2_000_000_000
 _STOCKS = 2
 """How many are kept: each takes some tens of megabytes."""
+_PATIENCE = 3
+"""How many stocks for the same kind of request may turn out to be of no use."""
 
 
 def _cython(name: str) -> Any:
@@ -131,6 +133,12 @@ class Stock:
             first.pieces = {0: first.mainpiece()}
             scope.c_includes = {first.mainpiece(): first}
             scope.cimported_modules = []
+        utility = [scope for scope, _ in self.shared.values()]
+        self._searched = {
+            scope
+            for scope, declarations in self.modules.items()
+            if declarations.path and scope not in utility
+        }
         self._files = dict(self._signatures("read"))
         self._absent = [path for _, path in self._events("absent")]
         shared = _shared()
@@ -179,6 +187,11 @@ class Stock:
         declarations = self.modules[scope]
         if context.relib_state() != self.state:
             raise Stale
+        if scope in self._searched:
+            # it may be found elsewhere now; and the places where it is not are noted on the way
+            found = context.find_pxd_file(scope.qualified_name)
+            if found != declarations.path:
+                raise Stale
         context.relib_active.add(scope)
         includes, imported = scope.c_includes, scope.cimported_modules
         vars(scope).clear()
@@ -267,6 +280,7 @@ class Stocks:
         self.context_class = context_class
         self._matters = matters
         self._stocks: dict[str, Stock] = {}
+        self._failures: dict[str, int] = {}
         self._hopeless: set[tuple[str, str]] = set()
         self._used: Stock | None = None
         self._wish: _Wish | None = None
@@ -284,11 +298,15 @@ class Stocks:
         self._used = stock
         return stock
 
-    def drop(self, stock: Stock) -> None:
-        """Forget a stock that did not serve."""
-        self._stocks = {key: each for key, each in self._stocks.items() if each is not stock}
-        if self._used is stock:
-            self._used = None
+    def disappoint(self, stock: Stock) -> None:
+        """Forget a stock that did not serve; and after a few such, the hope for a better one."""
+        self.settle()
+        key = next((key for key, each in self._stocks.items() if each is stock), None)
+        if key is not None:
+            del self._stocks[key]
+            self._failures[key] = self._failures.get(key, 0) + 1
+            if self._failures[key] >= _PATIENCE:
+                self._hopeless.update((key, name) for name in stock.names)
 
     def learn(
         self, request: dict[str, Any], context: Any, options: Callable[[], Any], installed: Any

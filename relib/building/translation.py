@@ -125,11 +125,14 @@ class Translator:
         sys.path[:] = request["sys_path"]
         stock = self._stocks.find(request)
         if stock is not None:
-            # An error is not told on the word of a stock.
-            with contextlib.suppress(Stale):
-                if (answer := self._translate(request, stock))["ok"]:
+            try:
+                answer = self._translate(request, stock)
+            except Stale:
+                self._stocks.disappoint(stock)
+            else:
+                if answer["ok"]:
                     return answer
-            self._stocks.settle()
+                self._stocks.settle()  # an error is not told on the word of a stock
         return self._translate(request, None)
 
     def rehearse(self) -> None:

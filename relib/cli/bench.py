@@ -68,7 +68,8 @@ def fib(long n):
     type=click.IntRange(1),
     default=10,
     show_default=False,
-    help="How many edits to time; a fifth of them for what relib is compared with. By default 10.",
+    help="How many edits to time in the first tier; a fifth of them for all else but the floor. "
+    "By default 10.",
 )
 @click.option(
     "--against",

@@ -9,7 +9,6 @@ from pathlib import Path
 import click
 
 from relib.cli.command import Command
-from relib.cli.exit_codes import USAGE
 from relib.cli.settings import BUILDING, Options, settings
 from relib.cli.watching_options import Reporting, reporting
 from relib.config import load_config
@@ -17,8 +16,6 @@ from relib.importer import default_directories
 from relib.program import environment, python
 
 __all__ = ["command"]
-
-_MEANING = {USAGE: "the program could not be started: no such file, option or setting"}
 
 
 @click.command(
@@ -31,7 +28,6 @@ _MEANING = {USAGE: "the program could not be started: no such file, option or se
         ("relib run -m pkg.app", "a module, as python -m does"),
         ("relib run -v --tier optimized app.py", "the project's own flags, and each phase's time"),
     ],
-    exits=_MEANING,
 )
 @click.option("-m", "module", is_flag=True, help="PROGRAM is a module's name.")
 @click.option("-c", "code", is_flag=True, help="PROGRAM is Python code.")
