@@ -30,9 +30,9 @@ add_code(struct dl_phdr_info *info, size_t size, void *argument)
 }
 
 relib_code
-relib_code_at(uintptr_t lo, uintptr_t hi)
+relib_code_at(relib_range range)
 {
-    relib_code code = {{lo, hi - lo}, {lo, 0}};
+    relib_code code = {range, {range.low, 0}};
     dl_iterate_phdr(add_code, &code);
     if (code.code.size == 0)
         code.code = code.whole;

@@ -13,9 +13,9 @@ typedef struct {
     relib_range code;  /* from its first executable segment to the end of its last */
 } relib_code;
 
-/* The library that is mapped at [lo, hi). Where the loader knows of none there, all of it counts as
+/* The library that is mapped in `range`. Where the loader knows of none there, all of it counts as
    code. Takes the loader's list lock for a moment, needs no GIL. */
-relib_code relib_code_at(uintptr_t lo, uintptr_t hi);
+relib_code relib_code_at(relib_range range);
 
 /* Whether the instruction before `address` is a call; also when it cannot be read. Needs no GIL and
    is safe in a signal handler. */

@@ -9,7 +9,6 @@
 #include <string.h>
 #include <sys/syscall.h>
 #include <time.h>
-#include <ucontext.h>
 #include <unistd.h>
 
 /* --- what scanner and handlers share ---------------------------------------------------------- */
@@ -183,7 +182,7 @@ wait_for_answers(relib_interruption *threads, size_t count)
         for (size_t i = 0; i < count; i++)
             if (threads[i].inside == RELIB_BUSY &&
                 syscall(SYS_tgkill, getpid(), threads[i].tid, 0) != 0 && errno == ESRCH)
-                threads[i].inside = RELIB_OUTSIDE;
+                threads[i] = (relib_interruption){.tid = threads[i].tid};
     }
 }
 
@@ -231,7 +230,7 @@ relib_interrupt(const relib_search *search, relib_interruption *threads, size_t 
         request.mappings = NULL; /* a late handler could outlive it */
         request.map = &request_map;
         relib_code_map_fill(&request_map);
-        relib_main_stack_end();  /* looks a symbol up the first time: not in a handler */
+        relib_main_stack_end(); /* looks a symbol up the first time: not in a handler */
         for (size_t i = 0; i < count && !still_searching(); i += SLOTS)
             interrupt_some(number, threads + i, count - i < SLOTS ? count - i : SLOTS,
                            &all_answered);

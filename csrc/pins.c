@@ -6,22 +6,7 @@
 #include <signal.h>
 #include <stdint.h>
 
-#include "words.h"
-
-/* 0, or -1 with an exception. */
-static int
-range_of(PyObject *args, const char *format, relib_range *range)
-{
-    unsigned long long lo, hi;
-    if (!PyArg_ParseTuple(args, format, &lo, &hi))
-        return -1;
-    if (hi < lo) {
-        PyErr_SetString(PyExc_ValueError, "the range ends before it starts");
-        return -1;
-    }
-    *range = (relib_range){lo, hi - lo};
-    return 0;
-}
+#include "arguments.h"
 
 /* 0, or -1 with an exception. */
 static int
@@ -39,7 +24,7 @@ PyObject *
 relib_signal_handlers(PyObject *Py_UNUSED(self), PyObject *args)
 {
     relib_range range;
-    if (range_of(args, "KK:signal_handlers", &range) < 0)
+    if (relib_range_argument(args, "KK:signal_handlers", &range) < 0)
         return NULL;
     PyObject *list = PyList_New(0);
     for (int number = 1; list != NULL && number <= SIGRTMAX; number++) {
@@ -80,7 +65,7 @@ PyObject *
 relib_thread_keys(PyObject *Py_UNUSED(self), PyObject *args)
 {
     relib_range range;
-    if (range_of(args, "KK:thread_keys", &range) < 0)
+    if (relib_range_argument(args, "KK:thread_keys", &range) < 0)
         return NULL;
     PyObject *list = PyList_New(0);
     const key *keys = all_keys();

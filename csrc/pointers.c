@@ -4,6 +4,7 @@
 #include <link.h>
 #include <string.h>
 
+#include "arguments.h"
 #include "bookkeeping.h"
 #include "hooks.h"
 #include "mappings.h"
@@ -226,17 +227,13 @@ list_of(const search *all)
 PyObject *
 relib_pointers_into(PyObject *Py_UNUSED(self), PyObject *args)
 {
-    unsigned long long lo, hi;
-    if (!PyArg_ParseTuple(args, "KK:pointers_into", &lo, &hi))
+    relib_range range;
+    if (relib_range_argument(args, "KK:pointers_into", &range) < 0)
         return NULL;
-    if (hi < lo) {
-        PyErr_SetString(PyExc_ValueError, "the range ends before it starts");
-        return NULL;
-    }
     search *all = PyMem_RawCalloc(1, sizeof(*all));
     if (all == NULL)
         return PyErr_NoMemory();
-    all->range = (relib_range){lo, hi - lo};
+    all->range = range;
     relib_bookkeeping_of(&all->bookkeeping, all->range);
     relib_memory_open(&all->memory);
     relib_mappings_open(&all->mappings);

@@ -4,6 +4,8 @@
 #include <dlfcn.h>
 #include <pthread.h>
 
+#include "arguments.h"
+
 /* --- the walk --------------------------------------------------------------------------------- */
 
 int
@@ -233,15 +235,11 @@ count_on_foreign_stack(own_search *search, uintptr_t sp)
 PyObject *
 relib_calls_on_own_stack(PyObject *Py_UNUSED(self), PyObject *args)
 {
-    unsigned long long lo, hi;
-    if (!PyArg_ParseTuple(args, "KK:calls_on_own_stack", &lo, &hi))
+    relib_range range;
+    if (relib_range_argument(args, "KK:calls_on_own_stack", &range) < 0)
         return NULL;
-    if (hi < lo) {
-        PyErr_SetString(PyExc_ValueError, "the range ends before it starts");
-        return NULL;
-    }
     uintptr_t sp = (uintptr_t)__builtin_frame_address(0) & ~(uintptr_t)7;
-    relib_code code = relib_code_at(lo, hi);
+    relib_code code = relib_code_at(range);
     relib_range stack = find_own_stack(sp);
     relib_memory memory;
     ucontext_t context;

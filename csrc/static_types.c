@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "arguments.h"
 #include "mappings.h"
 
 /* Bytes copied at a time; a type that crosses the end of a piece is seen in the next one. */
@@ -66,13 +67,9 @@ search_piece(PyObject *list, const relib_memory *memory, uintptr_t address, cons
 PyObject *
 relib_static_types(PyObject *Py_UNUSED(self), PyObject *args)
 {
-    unsigned long long lo, hi;
-    if (!PyArg_ParseTuple(args, "KK:static_types", &lo, &hi))
+    relib_range range;
+    if (relib_range_argument(args, "KK:static_types", &range) < 0)
         return NULL;
-    if (hi < lo) {
-        PyErr_SetString(PyExc_ValueError, "the range ends before it starts");
-        return NULL;
-    }
     PyObject *list = PyList_New(0);
     char *piece = PyMem_RawMalloc(PIECE);
     if (list == NULL || piece == NULL) {
@@ -82,7 +79,8 @@ relib_static_types(PyObject *Py_UNUSED(self), PyObject *args)
     }
     relib_memory memory;
     relib_memory_open(&memory);
-    uintptr_t at = ((uintptr_t)lo + sizeof(void *) - 1) & ~(sizeof(void *) - 1);
+    const uintptr_t hi = range.low + range.size;
+    uintptr_t at = (range.low + sizeof(void *) - 1) & ~(sizeof(void *) - 1);
     while (at < hi && hi - at >= sizeof(PyTypeObject)) {
         size_t wanted = hi - at < PIECE ? hi - at : PIECE;
         size_t got = relib_memory_read(&memory, at, piece, wanted);

@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "arguments.h"
 #include "descriptors.h"
 #include "interrupt.h"
 #include "waiting.h"
@@ -22,12 +23,12 @@
 typedef struct {
     relib_search search;
     relib_mappings mappings;
-    int directory;                 /* /proc/self/task */
-    pid_t own;                     /* the calling thread */
-    int own_listed;                /* whether the list knows it, under the same number */
-    relib_interruption *threads;   /* all but the calling one */
-    size_t count, room;
     uintptr_t *piece;
+    int directory;               /* /proc/self/task */
+    pid_t own;                   /* the calling thread */
+    int own_listed;              /* whether the list knows it, under the same number */
+    relib_interruption *threads; /* all but the calling one */
+    size_t count, room;
     int failed; /* no memory */
 } survey;
 
@@ -299,13 +300,9 @@ alone(void)
 PyObject *
 relib_threads_inside(PyObject *Py_UNUSED(self), PyObject *args)
 {
-    unsigned long long lo, hi;
-    if (!PyArg_ParseTuple(args, "KK:threads_inside", &lo, &hi))
+    relib_range range;
+    if (relib_range_argument(args, "KK:threads_inside", &range) < 0)
         return NULL;
-    if (hi < lo) {
-        PyErr_SetString(PyExc_ValueError, "the range ends before it starts");
-        return NULL;
-    }
     PyObject *list = PyList_New(0);
     if (list == NULL || alone())
         return list;
@@ -317,7 +314,7 @@ relib_threads_inside(PyObject *Py_UNUSED(self), PyObject *args)
     all.search.map = PyMem_RawMalloc(sizeof(*all.search.map));
     all.failed = all.piece == NULL || all.search.map == NULL;
     if (all.directory >= 0 && !all.failed) {
-        all.search.code = relib_code_at(lo, hi);
+        all.search.code = relib_code_at(range);
         all.search.map->count = 0;
         all.search.mappings = &all.mappings;
         relib_memory_open(&all.search.memory);

@@ -251,8 +251,11 @@ class _Hook(abc.MetaPathFinder):
         with _lock:
             if self._session is not None or not loaded:
                 return
+            from relib.building import warm_up
             from relib.session import watch
 
+            # The first save shall not be the one that waits for a process to start.
+            warm_up(next(iter(loaded.values())).config)
             # A session has a thread: a program that loads nothing gets none.
             self._session = watch(polling=polling)
             if not isinstance(report, bool):

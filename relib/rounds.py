@@ -191,6 +191,10 @@ class Rounds:
         """Whether there are modules to look at."""
         return bool(self._dirty)
 
+    def knows(self, name: str) -> bool:
+        """Whether a module of this name was looked after the last time that files were watched."""
+        return name in self._files
+
     # --- what has changed ------------------------------------------------------------------------
 
     def arm(self, watcher: Watcher) -> None:

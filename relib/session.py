@@ -7,14 +7,13 @@ import logging
 import os
 import threading
 import time
-import weakref
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, overload
+from typing import TYPE_CHECKING
 
 from relib import running_sessions
-from relib.events import Event, EventStream, Log, check_kinds
+from relib.announcing import Announcer
+from relib.events import Event, check_kinds
 from relib.follow_up import FollowUp
 from relib.live.loaded import modules as loaded_modules
 from relib.live.together import reload_together
@@ -32,10 +31,6 @@ __all__ = ["Session", "watch"]
 _log = logging.getLogger("relib.session")
 
 _APPLY = ("now", "poll", "asyncio")
-_EVERY_KIND = "*"
-
-Callback = Callable[[Event], object]
-SomeCallback = TypeVar("SomeCallback", bound=Callback)
 
 
 def watch(
@@ -89,7 +84,7 @@ def watch(
     return session
 
 
-class Session:
+class Session(Announcer):
     """What :func:`watch` returns. Its methods may be called from any thread."""
 
     def __init__(
@@ -109,16 +104,15 @@ class Session:
         self._by_poll = apply == "poll"
         self._polling = polling
         self._jobs = None if config is None else config.jobs
-        self._callbacks: dict[str, list[Callback]] = defaultdict(list)
+        super().__init__()
         self._paused = self._running = False
         self._begin()
 
     def _begin(self) -> None:
         """What is not handed on when it starts again, in a child process say."""
         self._applying = threading.RLock()
-        self._events = Log()
+        self._begin_anew()
         self._waited = self._polled = 0
-        self._streams: weakref.WeakSet[EventStream] = weakref.WeakSet()
         self._rounds = Rounds(self._minds, self._jobs)
         self._ready: list[Group] = []
         self._follow_up: FollowUp | None = None
@@ -207,9 +201,7 @@ class Session:
         if self._follow_up is not None:
             self._follow_up.stop()
         self._wake()
-        self._events.close()
-        for stream in list(self._streams):
-            stream.end()
+        self._close()
 
     def pause(self) -> None:
         """Change nothing from now on; what changes is noted. Waits for an upgrade under way."""
@@ -228,48 +220,6 @@ class Session:
             watcher.wake()
 
     # --- events ----------------------------------------------------------------------------------
-
-    @overload
-    def on(self, kind: str, callback: Callback) -> Callable[[], None]: ...
-    @overload
-    def on(self, kind: str) -> Callable[[SomeCallback], SomeCallback]: ...
-
-    def on(
-        self, kind: str, callback: Callback | None = None
-    ) -> Callable[[], None] | Callable[[SomeCallback], SomeCallback]:
-        """Call a function with every event of a kind.
-
-        It is called where new code is applied: in the session's thread, in :meth:`poll`, or in the
-        event loop. What it raises is logged (as ``relib.session``) and changes nothing.
-
-        Args:
-            kind: ``"about_to_reload"``, ``"reloaded"``, ``"build_failed"``, ``"retired"``,
-                ``"unloaded"``, or ``"*"`` for all.
-            callback: the function. Without one, this is a decorator.
-
-        Returns:
-            A function that ends it; from the decorator, the function that it is given.
-
-        Raises:
-            ValueError: there is no such kind.
-        """
-        if kind != _EVERY_KIND:
-            check_kinds((kind,))
-        callbacks = self._callbacks[kind]
-        if callback is None:
-
-            def decorate(function: SomeCallback) -> SomeCallback:
-                callbacks.append(function)
-                return function
-
-            return decorate
-        callbacks.append(callback)
-
-        def unsubscribe() -> None:
-            if callback in callbacks:
-                callbacks.remove(callback)
-
-        return unsubscribe
 
     def wait(
         self, timeout: float | None = None, kinds: str | Collection[str] | None = None
@@ -313,28 +263,10 @@ class Session:
         events, self._polled = self._events.since(self._polled)
         return events
 
-    def __aiter__(self) -> EventStream:
-        """The events from now on, until the session is stopped; for ``async for``."""
-        stream = EventStream(asyncio.get_running_loop())
-        self._streams.add(stream)
-        if not self._running:
-            stream.end()
-        return stream
-
     def _may_apply(self) -> bool:
         return (
             self._by_poll and self._running and not self._paused and bool(self._ready or self._gone)
         )
-
-    def _emit(self, event: Event) -> None:
-        for callback in (*self._callbacks[event.kind], *self._callbacks[_EVERY_KIND]):
-            try:
-                callback(event)
-            except Exception:
-                _log.exception("the callback %r for %s raised", callback, event.kind)
-        self._events.add(event)
-        for stream in list(self._streams):
-            stream.add(event)
 
     # --- the thread ------------------------------------------------------------------------------
 
@@ -470,12 +402,13 @@ class Session:
         one = (version.name, version.number)
         module = self._rounds.modules.get(version.name)
         # not one that was only tried
-        if one in self._leaving or (
-            module and version.number in {p.number for p in module.history}
-        ):
+        was_current = self._rounds.knows(version.name) and (
+            module is None or version.number in {past.number for past in module.history}
+        )
+        if one in self._leaving or was_current:
             self._leaving.discard(one)
             self._gone.append(one)
-            self._wake()
+        self._wake()
 
     def hold_upgrades(self, timeout: float) -> bool:
         """Let no upgrade begin until `release_upgrades`; whether that could be had in time."""

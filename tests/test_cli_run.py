@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
 
 import pytest
 from conftest import HERE, Project
@@ -351,25 +351,23 @@ def test_watch_runs_a_command_after_each_good_build(place: Project) -> None:
         assert until_got()[-1] == "got 3"
 
 
-def open_pipe(place: Project) -> TextIO:
-    """Waits until somebody writes to it."""
-    return (place.root / "alive").open()
-
-
 def test_watch_ends_the_command_that_still_runs_and_all_that_it_started(place: Project) -> None:
     place.write("fast.pyx", "VALUE = 1\n")
-    # The shell's child has the pipe as long as it lives.
-    os.mkfifo(place.root / "alive")
-    command = "sleep 1000 > alive & echo running; wait"
-    with watching(place, "-q", "--exec", command) as process, open_pipe(place) as first:
-        assert line_of(process) == "running"
+    command = "sleep 1000 & echo $!; wait"
+    with watching(place, "-q", "--exec", command) as process:
+        first = os.pidfd_open(int(line_of(process)))
         place.write("fast.pyx", "VALUE = 2\n")
-        assert first.read() == ""  # its only writer has ended
-        with open_pipe(place) as second:
-            assert line_of(process) == "running"
-            process.terminate()
-            assert process.wait(60) == 143
-            assert second.read() == ""
+        second = os.pidfd_open(int(line_of(process)))
+        assert has_ended(first)
+        process.terminate()
+        assert process.wait(60) == 143
+        assert has_ended(second)
+
+
+def has_ended(process: int) -> bool:
+    ready = select.select([process], [], [], 60)[0]
+    os.close(process)
+    return bool(ready)
 
 
 def test_watch_says_that_there_is_nothing_to_watch(place: Project) -> None:

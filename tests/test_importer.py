@@ -529,7 +529,7 @@ def test_a_project_file_with_a_fault_is_said_once(project: Project) -> None:
         """
     )
     assert outcome.value == [1, 2, "pkg.fast", True]
-    assert outcome.errors.count("this setup.py is broken") == 1
+    assert outcome.errors.count("setup.py:2: RuntimeError: this setup.py is broken") == 1
 
 
 def test_a_setting_with_a_fault_is_said_at_once(project: Project) -> None:

@@ -174,7 +174,7 @@ threads = [begin(waiter, getattr(library, name), value)
            for name, value in (("wait_in_read", a), ("wait_in_poll", a), ("sleep_once", 1500))]
 for t in threads:
     wait_until_blocked(t.native_id, "read", "poll", "nanosleep", "clock_nanosleep")
-for _ in range(200):
+for _ in range(50):
     assert {tid for tid, _ in found()} >= {t.native_id for t in threads[:2]}
     assert {tid for tid, _ in found(outside)} >= {t.native_id for t in threads[3:5]}
 os.write(b, b"xxxx")
@@ -348,7 +348,7 @@ def test_threads_that_come_and_go_do_no_harm(scenario: Scenario) -> None:
     scenario.run("""
 for _ in range(3):
     assert outside.start_breeder(ctypes.byref(stop)) == 0
-for _ in range(300):
+for _ in range(60):
     assert all(state == "unknown" for _, state in found()), found()
 stop.value = 1
 until(lambda: len(others()) == 1)

@@ -203,7 +203,7 @@ def _attempt(order: Order, contents: Contents, witness: Witness, directory: Path
         diagnostics=(*translated.diagnostics, *compiled.diagnostics),
         python=str(sysconfig.get_config_var("SOABI")),
         cython=cython_version() if extension.kind == "cython" else None,
-        tier=plan.tier,
+        tier=order.plans.tier,
     )
     return Made(manifest, kept, chosen.notes)
 

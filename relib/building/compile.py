@@ -182,7 +182,8 @@ class _Job:
         assert result is not None
         if self._failed(result, toolchain, unfinished, said):
             _check_readable(unit.source, self.extension.name)
-            raise self._failure("compile", [result], said)
+            at_fault = any(d.severity == "error" and d.line for d in said)
+            raise self._failure("compile" if at_fault else "link", [result], said)
         elf.forbid_executable_stack(unfinished)
         library = self.workdir / f"{self.unique_name}.so"
         unfinished.replace(library)

@@ -74,8 +74,7 @@ def choose(
     """Compile by the first plan that works.
 
     A compiler that failed where a later one does not is not asked again for as long as what stood
-    in its way is there. What all refuse is wrong with the source; then the error is that of the
-    best compiler that was asked.
+    in its way is there. What the last one refuses is wrong with the source.
 
     Args:
         plans: in the order of trying.
@@ -90,11 +89,12 @@ def choose(
     """
     found: list[tuple[Toolchain, Obstacle]] = []
     errors: list[BuildError] = []
+    doubtful = False
     for number, plan in enumerate(plans):
         toolchain = plan.toolchain
         assert toolchain is not None
         instant = plan.tier == "instant"
-        if instant and obstacles.find(toolchain, files.texts) is not None:
+        if instant and (doubtful or obstacles.find(toolchain, files.texts) is not None):
             continue
         workdir = directory / str(number)
         workdir.mkdir(0o700)
@@ -103,9 +103,8 @@ def choose(
         except (BuildTimeout, DiskFull):
             raise
         except BuildError as error:
-            # Two that stumble over the same line: nobody will get past it.
-            if any(_agree(error, other) for other in errors):
-                raise
+            # Two that stumble over the same line: the one that decides is asked next.
+            doubtful = doubtful or any(_agree(error, other) for other in errors)
             errors.append(error)
             if not isinstance(error, CompilerMissing):
                 found.append((toolchain, obstacle(toolchain, error, files.texts)))

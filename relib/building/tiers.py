@@ -87,7 +87,9 @@ class Plans:
     The quickest compiler does nearly every build, and looking for one takes milliseconds.
     """
 
-    def __init__(self, every: Sequence[Plan]) -> None:
+    def __init__(self, tier: str, every: Sequence[Plan]) -> None:
+        self.tier = tier
+        """What was asked for: ``"instant"`` or ``"optimized"``."""
         self._every = every
 
     def __iter__(self) -> Iterator[Plan]:
@@ -134,7 +136,7 @@ def plans(
         return Plan(extension, config, tier, find)
 
     if resolved(tier, config) == "optimized":
-        return Plans([plan(own, "optimized")])
+        return Plans("optimized", [plan(own, "optimized")])
     quick: list[Plan] = []
     if language == "c":
         quick.append(plan(lambda: optional("tcc")))
@@ -142,12 +144,14 @@ def plans(
         # to it where it cannot follow.
         if not (config.cc or environ.get("CC")):
             quick.append(plan(lambda: optional("clang")))
-    return Plans([*quick, plan(lambda: quickened(own())), plan(own)])
+    every = [*quick, plan(lambda: quickened(own())), plan(own, "optimized")]
+    return Plans("instant", every)
 
 
 def language_of(extension: Extension) -> str:
     """The language of the compiler, and so of the linker, that `extension` needs.
 
+    >>> from pathlib import Path
     >>> from relib.extension import Extension
     >>> language_of(Extension("fast", (Path("fast.pyx"), Path("core.cpp"))))
     'c++'

@@ -11,6 +11,7 @@ from types import FrameType
 
 import click
 
+from relib.building import warm_up
 from relib.cli import failure
 from relib.cli.after_build import AfterBuild
 from relib.cli.command import Command
@@ -66,6 +67,7 @@ def command(paths: tuple[str, ...], line: str | None, shown: Reporting, options:
         environ = environment(
             default_directories(None), options, watch=False, verbosity=-1, as_json=False
         )
+        warm_up(watched[0].config)  # also when all is in the store: the first save comes
         after = AfterBuild(line, environ, teller.ended) if line is not None else None
         try:
             _watch(watcher, watched, lambda: find_watched(paths, options), teller, after)
