@@ -22,6 +22,7 @@ def test_the_optimized_build_follows_the_instant_one(project: Project) -> None:
                 open("fast.pyx", "w").write(f"def f(): return {n}")
                 event = session.wait(60, "reloaded")
                 assert (event.report.action, fast.build.tier, f()) == ("reload", "instant", n)
+                assert "· instant ·" in str(event.report)
                 event = session.wait(60, "reloaded")
                 assert (event.report.action, fast.build.tier, f()) == ("optimize", "optimized", n)
             # the same contents again are no news in either tier

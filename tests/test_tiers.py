@@ -154,6 +154,13 @@ def test_both_tiers_are_kept(project: Project) -> None:
         assert again.library == first[tier].library
 
 
+def test_an_instant_build_is_not_the_optimized_one_that_is_there(project: Project) -> None:
+    write(project)
+    assert build(project, tier="optimized").tier == "optimized"
+    built = build(project, tier="instant")
+    assert (built.cached, built.tier) == (False, "instant")
+
+
 def test_an_unknown_tier_is_an_error(project: Project) -> None:
     write(project)
     with pytest.raises(ConfigError, match="'fast'"):
@@ -382,6 +389,8 @@ def test_code_that_must_be_optimised_is_built_with_the_project_s_own_flags(
     write(project, demand)
     built = build(project, tier="instant")
     assert (compiler(built), built.tier) == (OPTIMIZED, "optimized")
+    again = build(project, tier="instant")
+    assert (again.cached, again.tier) == (True, "optimized")
     assert any("must be optimised" in d.message for d in built.diagnostics)
 
 

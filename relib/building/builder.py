@@ -136,7 +136,10 @@ def build_extension(
                 continue
             known -= {plan.recipe}
             found = store.find(extension.name, plan.recipe, contents)
-            if found is not None:
+            # Optimized, while it shall be instant: only if it was found that nothing else will do.
+            if found is not None and (
+                chosen != "instant" or "instant" in (plan.tier, found[1].tier)
+            ):
                 total = time.perf_counter() - begun
                 seconds = {"check": total, "total": total}
                 return _build(extension, config, *found, seconds, tier=plan.tier, cached=True)
@@ -159,7 +162,7 @@ def build_extension(
     seconds["total"] = total
     return _build(
         *(extension, config, directory, made.manifest, seconds),
-        tier=made.manifest.tier,
+        tier=made.tier,
         cached=False,
         notes=made.notes,
     )

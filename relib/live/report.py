@@ -34,6 +34,8 @@ class Report:
     unload, and total."""
     bytes: int = 0
     """The size of the library that was unmapped."""
+    tier: str | None = None
+    """How the version that is current now was built, ``"instant"`` or ``"optimized"``."""
     pins: tuple[Pin, ...] = ()
     """Why the previous version is still mapped; none when it has been unloaded."""
 
@@ -67,6 +69,7 @@ class Report:
             "previous": self.previous,
             "seconds": dict(self.seconds),
             "bytes": self.bytes,
+            "tier": self.tier,
             "unloaded": self.unloaded,
             "pins": [pin.as_dict() for pin in self.pins],
         }
@@ -74,6 +77,8 @@ class Report:
     def __str__(self) -> str:
         parts = [self.name if self.version is None else f"{self.name} v{self.version}"]
         parts.append(_duration(self.seconds.get("total", 0.0)))
+        if self.tier is not None and (self.tier == "instant" or self.action == "optimize"):
+            parts.append(self.tier)
         if self.pins:
             parts.append(f"v{self.previous} retired ({'; '.join(map(str, self.pins))})")
         else:

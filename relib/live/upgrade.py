@@ -149,5 +149,6 @@ def report_of(
         previous=old.number,
         seconds=phases,
         bytes=0 if pins else size,
+        tier=None if new is None else new.build.tier,
         pins=pins,
     )
