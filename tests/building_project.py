@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from textwrap import dedent
 
+import relib
 from relib.building.builder import Build, build_extension
 from relib.config import Config, load_config
 from relib.extension import Extension
@@ -115,8 +116,9 @@ def start_python(script: str, *arguments: object, close_fds: bool = True) -> sub
 
 def environ_with_relib(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment, for a Python that is to find what this one has."""
-    here = Path(__file__).parent
-    path = [str(here), str(here.parent), os.environ.get("PYTHONPATH", "")]
+    # not the checkout's relib, where another one is installed and tested
+    places = [Path(__file__).parent, Path(relib.__file__).parents[1]]
+    path = [*map(str, places), os.environ.get("PYTHONPATH", "")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path)), **(environ or {})}
 
 

@@ -154,13 +154,6 @@ def test_both_tiers_are_kept(project: Project) -> None:
         assert again.library == first[tier].library
 
 
-def test_an_instant_build_is_not_the_optimized_one_that_is_there(project: Project) -> None:
-    write(project)
-    assert build(project, tier="optimized").tier == "optimized"
-    built = build(project, tier="instant")
-    assert (built.cached, built.tier) == (False, "instant")
-
-
 def test_an_unknown_tier_is_an_error(project: Project) -> None:
     write(project)
     with pytest.raises(ConfigError, match="'fast'"):

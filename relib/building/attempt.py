@@ -107,8 +107,6 @@ class Made:
     manifest: Manifest
     directory: Path
     """It has the library, and the C that Cython made."""
-    tier: str
-    """The tier that it belongs to, whatever was asked for."""
     notes: tuple[Diagnostic, ...]
     """What is said about this attempt and not about the build."""
 
@@ -205,9 +203,9 @@ def _attempt(order: Order, contents: Contents, witness: Witness, directory: Path
         diagnostics=(*translated.diagnostics, *compiled.diagnostics),
         python=str(sysconfig.get_config_var("SOABI")),
         cython=cython_version() if extension.kind == "cython" else None,
-        tier=order.plans.tier,
+        tier=plan.tier,
     )
-    return Made(manifest, kept, plan.tier, chosen.notes)
+    return Made(manifest, kept, chosen.notes)
 
 
 def _translate(order: Order, kept: Path) -> _Translated:

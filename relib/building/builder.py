@@ -104,9 +104,10 @@ def build_extension(
         extension: what to build.
         config: the settings in force.
         force: build even if the store has the build.
-        tier: ``"instant"``: by the quickest compiler that can, without optimisation;
-            ``"optimized"``: with the project's own flags; ``"auto"``: whichever is there already,
-            else instant. None: as the settings say.
+        tier: ``"instant"``: by the quickest compiler that can, without optimisation, unless the
+            store has only the optimized build; ``"optimized"``: with the project's own flags;
+            ``"auto"``: the optimized build if the store has it, else instant. None: as the settings
+            say.
 
     Raises:
         ConfigError: there is no such tier.
@@ -136,10 +137,7 @@ def build_extension(
                 continue
             known -= {plan.recipe}
             found = store.find(extension.name, plan.recipe, contents)
-            # Optimized, while it shall be instant: only if it was found that nothing else will do.
-            if found is not None and (
-                chosen != "instant" or "instant" in (plan.tier, found[1].tier)
-            ):
+            if found is not None:
                 total = time.perf_counter() - begun
                 seconds = {"check": total, "total": total}
                 return _build(extension, config, *found, seconds, tier=plan.tier, cached=True)
@@ -162,7 +160,7 @@ def build_extension(
     seconds["total"] = total
     return _build(
         *(extension, config, directory, made.manifest, seconds),
-        tier=made.tier,
+        tier=made.manifest.tier,
         cached=False,
         notes=made.notes,
     )

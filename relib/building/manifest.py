@@ -58,8 +58,6 @@ class Manifest:
     cython: str | None
     relib: int = BUILD_VERSION
     tier: str = "optimized"
-    """The tier that was asked for. One that is instant may nevertheless be optimized, if nothing
-    else will do."""
 
     @property
     def library(self) -> str:

@@ -87,9 +87,7 @@ class Plans:
     The quickest compiler does nearly every build, and looking for one takes milliseconds.
     """
 
-    def __init__(self, tier: str, every: Sequence[Plan]) -> None:
-        self.tier = tier
-        """What was asked for: ``"instant"`` or ``"optimized"``."""
+    def __init__(self, every: Sequence[Plan]) -> None:
         self._every = every
 
     def __iter__(self) -> Iterator[Plan]:
@@ -136,7 +134,7 @@ def plans(
         return Plan(extension, config, tier, find)
 
     if resolved(tier, config) == "optimized":
-        return Plans("optimized", [plan(own, "optimized")])
+        return Plans([plan(own, "optimized")])
     quick: list[Plan] = []
     if language == "c":
         quick.append(plan(lambda: optional("tcc")))
@@ -144,8 +142,7 @@ def plans(
         # to it where it cannot follow.
         if not (config.cc or environ.get("CC")):
             quick.append(plan(lambda: optional("clang")))
-    every = [*quick, plan(lambda: quickened(own())), plan(own, "optimized")]
-    return Plans("instant", every)
+    return Plans([*quick, plan(lambda: quickened(own())), plan(own, "optimized")])
 
 
 def language_of(extension: Extension) -> str:
