@@ -105,7 +105,7 @@ PYTHON_HEADERS = Path(sysconfig.get_paths()["include"])
 def start_python(script: str, *arguments: object, close_fds: bool = True) -> subprocess.Popen[str]:
     """Start a Python that runs `script`, with this module at hand, and pipes to talk to it."""
     return subprocess.Popen(
-        [sys.executable, "-c", dedent(script), *map(str, arguments)],
+        [sys.executable, "-P", "-c", dedent(script), *map(str, arguments)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

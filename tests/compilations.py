@@ -116,7 +116,7 @@ class Workplace:
 def evaluate(library: Path, expression: str) -> str:
     """What an expression with the loaded module `fast` gives, in a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-c", LOAD, str(library), expression],
+        [sys.executable, "-P", "-c", LOAD, str(library), expression],
         capture_output=True,
         text=True,
         check=False,

@@ -25,6 +25,8 @@ stop = ctypes.c_int(0)
 random.seed(1)
 def found(library=inside):
     return _native.threads_inside(*library.range)
+def see(expected, library=inside):
+    wait_until_found(library, expected)
 def address(function):
     return ctypes.cast(function, ctypes.c_void_p)
 """
@@ -135,7 +137,7 @@ for how in ("event", "read", "spin"):
         event.clear()
         while how != "read" and os.read(a, 1) != b"x":
             pass
-assert found(frames) == []
+see([], frames)
 """)
 
 
@@ -168,7 +170,7 @@ def work(plan):
 threads = [begin(work, python_only()) for _ in range(2)]
 for _ in range(50):
     assert all(state == "unknown" for _, state in found()), found()
-until(lambda: found() == [])
+see([])
 stop.value = 1
 """)
 

@@ -23,6 +23,8 @@ a, b = os.pipe()
 stop = ctypes.c_int(0)
 def found(library=inside):
     return _native.threads_inside(*library.range)
+def see(expected, library=inside):
+    wait_until_found(library, expected)
 def how(tid):
     return dict(found()).get(tid)
 def address(function):
@@ -62,8 +64,8 @@ t = begin(inside.{function}, {argument})
 e = begin(outside.{function}, {argument})
 wait_until_blocked(t.native_id, "{call}", "nanosleep")
 wait_until_blocked(e.native_id, "{call}", "nanosleep")
-assert found() == [(t.native_id, "stack")], found()
-assert found(outside) == [(e.native_id, "stack")], found(outside)
+see([(t.native_id, "stack")])
+see([(e.native_id, "stack")], outside)
 """)
 
 
@@ -71,10 +73,10 @@ def test_a_thread_that_has_come_out_of_the_library_is_not_found(scenario: Scenar
     scenario.run("""
 t = begin(inside.wait_in_read, a)
 wait_until_blocked(t.native_id, "read")
-assert found() == [(t.native_id, "stack")]
+see([(t.native_id, "stack")])
 os.write(b, b"x")
 t.join()
-assert found() == []
+see([])
 """)
 
 
@@ -87,8 +89,8 @@ assert outside.start_visitor(inside.deep, a) == 0
 until(lambda: len(set(others()) - before) == 1)
 [tid] = set(others()) - before
 wait_until_blocked(tid, "read")
-assert found() == []
-assert found(outside) == [(tid, "stack")]
+see([])
+see([(tid, "stack")], outside)
 """)
 
 
@@ -103,7 +105,7 @@ def visit():
 t = begin(visit)
 ready.wait()
 wait_until_blocked(t.native_id, "futex")
-assert found() == []
+see([])
 """)
 
 
@@ -119,12 +121,12 @@ result = []
 t = begin(lambda: result.append(inside.call(callback, None)))
 ready.wait()
 wait_until_blocked(t.native_id, "futex")
-assert found() == [(t.native_id, "stack")]
-assert found(outside) == []
+see([(t.native_id, "stack")])
+see([], outside)
 event.set()
 t.join()
 assert result == [7]
-assert found() == []
+see([])
 """)
 
 
@@ -136,10 +138,10 @@ libc = ctypes.CDLL(None)
 libc.pthread_mutex_lock(mutex)
 t = begin(outside.lock_and_unlock, mutex)
 wait_until_blocked(t.native_id, "futex")
-assert found() == [(t.native_id, "stack")], found()
+see([(t.native_id, "stack")])
 libc.pthread_mutex_unlock(mutex)
 t.join()
-assert found() == []
+see([])
 """)
 
 
@@ -155,11 +157,11 @@ until(lambda: how(t.native_id) == "running")
 signal.pthread_kill(t.ident, signal.SIGUSR1)
 wait_until_blocked(t.native_id, "read")
 assert how(t.native_id) == "stack"
-assert found(outside) == [(t.native_id, "stack")]
+see([(t.native_id, "stack")], outside)
 stop.value = 1
 os.write(b, b"x")
 t.join()
-assert found() == []
+see([])
 """)
 
 
@@ -190,20 +192,18 @@ assert len(results) == 6 and min(results) >= 0, results
 def test_a_thread_that_runs_in_the_library_is_found(scenario: Scenario) -> None:
     scenario.run("""
 t = begin(inside.spin, ctypes.byref(stop))
-wait_until_running(t.native_id)
 until(lambda: found() == [(t.native_id, "running")])
 stop.value = 1
 t.join()
-assert found() == []
+see([])
 """)
 
 
 def test_a_thread_that_runs_elsewhere_is_not_found(scenario: Scenario) -> None:
     scenario.run("""
 t = begin(outside.spin, ctypes.byref(stop))
-wait_until_running(t.native_id)
-until(lambda: found() == [])
 until(lambda: found(outside) == [(t.native_id, "running")])
+see([])
 for _ in range(20):
     assert found() in ([], [(t.native_id, "unknown")])
 stop.value = 1
@@ -214,7 +214,6 @@ t.join()
 def test_a_thread_that_runs_elsewhere_called_from_the_library_is_found(scenario: Scenario) -> None:
     scenario.run("""
 t = begin(inside.call, address(outside.spin), ctypes.byref(stop))
-wait_until_running(t.native_id)
 until(lambda: found() == [(t.native_id, "stack")])
 stop.value = 1
 t.join()
@@ -229,11 +228,11 @@ def deaf():
     text = open(f"/proc/self/task/{t.native_id}/status").read()
     return int(text.split("SigBlk:")[1].split()[0], 16) >> 40
 until(deaf)
-assert found() == [(t.native_id, "unknown")]
-assert found(outside) == [(t.native_id, "unknown")]
+see([(t.native_id, "unknown")])
+see([(t.native_id, "unknown")], outside)
 stop.value = 1
 t.join()
-assert found() == []
+see([])
 """)
 
 
@@ -251,7 +250,8 @@ assert not has("SigCgt:") and not has("SigIgn:")
 # It is not taken from someone who uses it.
 received = []
 signal.signal(number, lambda *_: received.append(1))
-until(lambda: found() == [] and found(outside) == [(t.native_id, "running")])
+until(lambda: found(outside) == [(t.native_id, "running")])
+see([])
 assert has("SigCgt:") and not received
 signal.raise_signal(number)
 assert received == [1]
@@ -269,10 +269,10 @@ before = set(others())
 assert inside.start_reader(a) == 0
 [tid] = set(others()) - before
 wait_until_blocked(tid, "read")
-assert found() == [(tid, "stack")]
+see([(tid, "stack")])
 os.write(b, b"x")
 until(lambda: tid not in others())
-assert found() == []
+see([])
 """)
 
 
@@ -285,8 +285,8 @@ before = set(others())
 assert inside.start_leaver(outside.read_for_ever, a) == 0
 [tid] = set(others()) - before
 wait_until_blocked(tid, "read")
-assert found() == [(tid, "start")], found()
-assert found(outside) == [(tid, "stack")]
+see([(tid, "start")])
+see([(tid, "stack")], outside)
 """)
 
 
@@ -322,10 +322,10 @@ wait_until_blocked(creator.native_id, "sched_setaffinity")
 until(lambda: len(set(others()) - before) == 2)
 [tid] = set(others()) - before - {{creator.native_id}}
 wait_until_blocked(tid, "futex")
-assert found() == [(tid, "start")], found()
+see([(tid, "start")])
 assert outside.let_go(listener[0]) == 0
 wait_until_blocked(tid, "read")
-assert found() == [(tid, "stack")], found()
+see([(tid, "stack")])
 """)
 
 
@@ -339,8 +339,8 @@ assert outside.start_many(10, ctypes.c_void_p(inside.address_of_reader()), a) ==
 last = set(others())
 for tid in last - before:
     wait_until_blocked(tid, "read")
-assert sorted(found()) == sorted((tid, "stack") for tid in last - middle)
-assert sorted(found(outside)) == sorted((tid, "stack") for tid in middle - before)
+see([(tid, "stack") for tid in last - middle])
+see([(tid, "stack") for tid in middle - before], outside)
 """)
 
 
@@ -352,7 +352,7 @@ for _ in range(60):
     assert all(state == "unknown" for _, state in found()), found()
 stop.value = 1
 until(lambda: len(others()) == 1)
-assert found() == []
+see([])
 """)
 
 
@@ -393,7 +393,7 @@ def test_a_single_thread_is_alone(scenario: Scenario) -> None:
     scenario.run("""
 faulthandler.cancel_dump_traceback_later()
 until(lambda: not others())
-assert found() == []
+see([])
 assert _native.threads_inside(0, 2**64 - 1) == []
 """)
 
@@ -404,7 +404,7 @@ import warnings
 warnings.simplefilter("ignore")
 t = begin(inside.wait_in_read, a)
 wait_until_blocked(t.native_id, "read")
-assert found() == [(t.native_id, "stack")]
+see([(t.native_id, "stack")])
 child = os.fork()
 if child == 0:
     os._exit(0 if found() == [] and _native.calls_on_own_stack(*inside.range) == 0 else 1)
@@ -465,7 +465,7 @@ if libc.unshare(0x20000) or libc.mount(None, b"/", None, 0x44000, None) \\
         or libc.mount(b"none", b"/proc", b"tmpfs", 0, None):
     say("the process may not do that")
     os._exit(0)
-assert found() == [(0, "unknown")]
+see([(0, "unknown")])
 assert _native.calls_on_own_stack(*inside.range) == 0
 """)
 

@@ -436,7 +436,7 @@ for tier in ("instant", "optimized", "instant"):
 print(json.dumps(answers))
 """
     ran = subprocess.run(
-        [sys.executable, "-c", script],
+        [sys.executable, "-P", "-c", script],
         cwd=tmp_path,
         env=environ_with_relib({"CFLAGS": "-O1 -g0", "RELIB_TIER": "instant"}),
         capture_output=True,

@@ -11,12 +11,15 @@ from pathlib import Path
 
 from observe import until
 
+from relib import _native
+
 __all__ = [
     "BLOCKING",
     "Loaded",
     "begin",
     "others",
     "wait_until_blocked",
+    "wait_until_found",
     "wait_until_running",
     "waiting_in",
 ]
@@ -75,6 +78,23 @@ def wait_until_blocked(tid: int, *calls: str) -> None:
 
 def wait_until_running(tid: int) -> None:
     until(lambda: waiting_in(tid) is None)
+
+
+def wait_until_found(library: Loaded, expected: list[tuple[int, str]]) -> None:
+    """Wait until these are the threads inside a library.
+
+    Until the threads have come to rest some may be unknown. But none of these may ever be missing,
+    and no other may ever be taken for one.
+    """
+    wanted = dict(expected)
+
+    def at_rest() -> bool:
+        found = dict(_native.threads_inside(*library.range))
+        assert found.keys() >= wanted.keys(), (found, wanted)
+        assert {how for tid, how in found.items() if tid not in wanted} <= {"unknown"}, found
+        return found == wanted
+
+    until(at_rest)
 
 
 def begin(function: Callable[..., object], *arguments: object) -> threading.Thread:
