@@ -239,7 +239,7 @@ HAZARDS: dict[str, tuple[str, str, str, str | None, str | None]] = {
         "pointer",
         "gate.set(); held.join()",
     ),
-    # CPython before 3.13 does not wipe the entry of a call that has been made.
+    # CPython before 3.12 does not wipe the entry of a call that has been made.
     "pending call": (
         NOTHING
         + """
@@ -248,7 +248,7 @@ HAZARDS: dict[str, tuple[str, str, str, str | None, str | None]] = {
             Py_AddPendingCall(pending, NULL); Py_RETURN_NONE; }""",
         "m.use()",
         "held is None",
-        "pointer" if sys.version_info < (3, 13) else None,
+        "pointer" if sys.version_info < (3, 12) else None,
         None,
     ),
     "input hook": (

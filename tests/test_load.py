@@ -226,8 +226,9 @@ def test_numpy_is_found_when_it_is_cimported(project: Project) -> None:
         for cycle in range(3):
             arrays = relib.load("arrays.pyx")
             assert arrays.module.total(arrays.module.make(5)) == 10.0
-            report = arrays.unload()
-            assert report.unloaded, report
+            arrays.unload()
+            # numpy's own threads may be starting, and cannot be examined meanwhile
+            until(lambda: not mapped("arrays"))
         say(mapped("arrays"))
         """
         ).value
