@@ -45,6 +45,7 @@ the edits add, by the names that :class:`Amended` reports:
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from relib.building import injected
@@ -86,11 +87,7 @@ def amend(c_source: str) -> Amended:
     # Nothing can be done without a place to do it.
     clear = text.find(_CLEAR)
     traverse = text.find(_TRAVERSE)
-    if (
-        clear is None
-        or traverse is None
-        or (end := _CLEAR_END.search(c_source, clear.end())) is None
-    ):
+    if clear is None or traverse is None or (end := c_source.find(_CLEAR_END, clear.end())) < 0:
         return Amended(c_source, (), _ALL)
 
     instances, others, views = _globals(text)
@@ -124,7 +121,7 @@ def amend(c_source: str) -> Amended:
     if direct:
         asked = ("PyType_IS_GC", "__Pyx_PyType_HasFeature")
         bases = dict.fromkeys(
-            base[1]
+            f"__pyx_ptype_{base[1]}"
             for base in _BASE.finditer(c_source)
             if c_source.endswith(asked, max(0, base.start() - 30), base.start())
         )
@@ -147,9 +144,29 @@ def amend(c_source: str) -> Amended:
     )
     text.insert(clear.start(), f"#endif\n{block}#if CYTHON_USE_MODULE_STATE\n")
     text.insert(clear.end(), "  __pyx_relib_release(clear_module_state);\n")
-    text.insert(end.start(), "__pyx_relib_finish();\n")
+    text.insert(end, "__pyx_relib_finish();\n")
     text.insert(traverse.end(), injected.CALL_VISIT)
     return Amended(text.result(), tuple(text.edits), tuple(text.missed))
+
+
+class _Pattern:
+    """A regular expression that begins with a literal text.
+
+    The C of one module has megabytes, and few places in it matter: `str.find` passes over the rest
+    several times as fast as `re` does.
+    """
+
+    def __init__(self, head: str, rest: str = "", flags: re.RegexFlag = re.NOFLAG) -> None:
+        self._head = head
+        self._whole = re.compile(re.escape(head) + rest, flags)
+
+    def finditer(self, text: str, start: int = 0) -> Iterator[re.Match[str]]:
+        """The matches that do not overlap, in order."""
+        while (start := text.find(self._head, start)) >= 0:
+            match = self._whole.match(text, start)
+            start = start + 1 if match is None else match.end()
+            if match is not None:
+                yield match
 
 
 class _Text:
@@ -161,7 +178,7 @@ class _Text:
         self.missed: list[str] = []
         self._changes: list[tuple[int, int, str]] = []
 
-    def find(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
+    def find(self, pattern: _Pattern) -> re.Match[str] | None:
         """The only match; None if there is none, or several."""
         found = list(pattern.finditer(self.original))
         return found[0] if len(found) == 1 else None
@@ -207,29 +224,28 @@ class _Text:
 
 # --- finding -------------------------------------------------------------------------------------
 
-# The C of one module has megabytes: each pattern begins with a literal text, which `re` finds ten
-# times as fast as a line that begins so.
-_CLEAR = re.compile(
-    r"static CYTHON_SMALL_CODE int __pyx_m_clear\(PyObject \*m\) \{\n"
+_CLEAR = _Pattern(
+    "static CYTHON_SMALL_CODE int __pyx_m_clear(PyObject *m) {\n",
     r" *__pyx_mstatetype \*clear_module_state = .*\n"
-    r" *if \(!clear_module_state\) return 0;\n"
+    r" *if \(!clear_module_state\) return 0;\n",
 )
-_CLEAR_END = re.compile(r"return 0;\n\}\n#endif\n")
-_TRAVERSE = re.compile(
-    r"static CYTHON_SMALL_CODE int __pyx_m_traverse"
-    r"\(PyObject \*m, visitproc visit, void \*arg\) \{\n"
+_CLEAR_END = "return 0;\n}\n#endif\n"
+_TRAVERSE = _Pattern(
+    "static CYTHON_SMALL_CODE int __pyx_m_traverse(PyObject *m, visitproc visit, void *arg) {\n",
     r" *__pyx_mstatetype \*traverse_module_state = .*\n"
-    r" *if \(!traverse_module_state\) return 0;\n"
+    r" *if \(!traverse_module_state\) return 0;\n",
 )
-_GLOBAL_INIT = re.compile(
-    r"static int __Pyx_modinit_[Gg]lobal_init_code\([^)]*\) \{\n(.*?)\n\}", re.S
+_GLOBAL_INIT = _Pattern(
+    "static int __Pyx_modinit_", r"[Gg]lobal_init_code\([^)]*\) \{\n(.*?)\n\}", re.S
 )
 _GLOBAL = re.compile(r"^ *(\w+) = (.+); Py_INCREF\(Py_None\);$", re.M)
-_VIEW = re.compile(r"__Pyx_memviewslice\)? (\w+)(?: = \{.*\})?;\n")
-_BUILTINS_INIT = re.compile(r"static int __Pyx_InitCachedBuiltins\([^)]*\) \{\n(.*?)\n\}", re.S)
+_VIEW = _Pattern("__Pyx_memviewslice", r"\)? (\w+)(?: = \{.*\})?;\n")
+_BUILTINS_INIT = _Pattern("static int __Pyx_InitCachedBuiltins(", r"[^)]*\) \{\n(.*?)\n\}", re.S)
 _BUILTIN = re.compile(r"^ *(__pyx_builtin_\w+) = __Pyx_GetBuiltinName\(", re.M)
-_IMPORT_INIT = re.compile(
-    r"static int __Pyx_modinit_(?:[Vv]ariable|[Ff]unction)_import_code\([^)]*\) \{\n(.*?)\n\}", re.S
+_IMPORT_INIT = _Pattern(
+    "static int __Pyx_modinit_",
+    r"(?:[Vv]ariable|[Ff]unction)_import_code\([^)]*\) \{\n(.*?)\n\}",
+    re.S,
 )
 _IMPORT = re.compile(
     r"^ *(__pyx_t_\d+) = PyImport_ImportModule\(\"([^\"]+)\"\); if \((?:unlikely\()?!\1\)?\) "
@@ -237,28 +253,29 @@ _IMPORT = re.compile(
     re.M,
 )
 _FINALIZER = re.compile(r"__pyx_pw_\w*__(?:dealloc|del)__\(o\);\n")
-_MEMBERS = re.compile(r"\{Py_tp_members, \(void\*\)(\w+_members)\},\n")
-_WRONG_REMOVAL = re.compile(r" PyState_RemoveModule\(&__pyx_moduledef\);\n")
-_FREE_ROOT = re.compile(r"\(\*Py_TYPE\(o\)->tp_free\)\(o\);\n")
-_FREE_BUILTIN_BASE = re.compile(r"__Pyx_PyType_GetSlot\((.+), tp_dealloc, destructor\)\(o\);\n")
-_FREE_OTHER_BASE = re.compile(r"__Pyx_call_next_tp_dealloc\(o, __pyx_tp_dealloc_\w+\);\n")
+_FINALIZER_ENDS = ("__dealloc__(o);\n", "__del__(o);\n")
+_MEMBERS = _Pattern("{Py_tp_members, (void*)", r"(\w+_members)\},\n")
+_WRONG_REMOVAL = _Pattern(" PyState_RemoveModule(&__pyx_moduledef);\n")
+_FREE_ROOT = _Pattern("(*Py_TYPE(o)->tp_free)(o);\n")
+_FREE_BUILTIN_BASE = _Pattern("__Pyx_PyType_GetSlot(", r"(.+), tp_dealloc, destructor\)\(o\);\n")
+_FREE_OTHER_BASE = _Pattern("__Pyx_call_next_tp_dealloc(o, __pyx_tp_dealloc_", r"\w+\);\n")
 _OTHER_BASE = re.compile(r"likely\((__pyx_mstate_global->__pyx_ptype_\w+)\)")
 # (of those that PyType_IS_GC or __Pyx_PyType_HasFeature is asked about)
-_BASE = re.compile(r"\(__pyx_mstate_global->(__pyx_ptype_\w+)[,)]")
-_STATE_PROTOTYPES = re.compile(
-    r"static PyObject \*__Pyx_State_FindModule\(void\*\);\n"
-    r"static int __Pyx_State_AddModule\(PyObject\* module, void\*\);\n"
-    r"static int __Pyx_State_RemoveModule\(void\*\);\n"
+_BASE = _Pattern("(__pyx_mstate_global->__pyx_ptype_", r"(\w+)[,)]")
+_STATE_PROTOTYPES = _Pattern(
+    "static PyObject *__Pyx_State_FindModule(void*);\n"
+    "static int __Pyx_State_AddModule(PyObject* module, void*);\n"
+    "static int __Pyx_State_RemoveModule(void*);\n"
 )
-_STATE_TABLE = re.compile(
-    r"/\* MultiPhaseInitModuleState \*/\n"
-    r" *#if CYTHON_PEP489_MULTI_PHASE_INIT && CYTHON_USE_MODULE_STATE\n"
+_STATE_TABLE = _Pattern(
+    "/* MultiPhaseInitModuleState */\n",
+    r" *#if CYTHON_PEP489_MULTI_PHASE_INIT && CYTHON_USE_MODULE_STATE\n",
 )
-_STATE_GLOBAL = re.compile(
-    r"#define __pyx_mstate_global "
-    r"\(__Pyx_PyModule_GetState\(__Pyx_State_FindModule\(&__pyx_moduledef\)\)\)\n"
+_STATE_GLOBAL = _Pattern(
+    "#define __pyx_mstate_global "
+    "(__Pyx_PyModule_GetState(__Pyx_State_FindModule(&__pyx_moduledef)))\n"
 )
-_NO_FREE = re.compile(r"__pyx_m_clear, /\* m_clear \*/\n *NULL /\* m_free \*/\n")
+_NO_FREE = _Pattern("__pyx_m_clear, /* m_clear */\n", r" *NULL /\* m_free \*/\n")
 
 _ALL = (
     "state",
@@ -371,6 +388,8 @@ def _failure(text: _Text) -> None:
 
 def _late(text: _Text) -> bool:
     found = False
+    if not any(end in text.original for end in _FINALIZER_ENDS):
+        return False
     for call in _FINALIZER.finditer(text.original):
         if not text.before(call).strip() and not _is_plain_c(text, call[0].partition("(")[0]):
             text.insert(call.start(), "if (!__pyx_relib_over) ")
