@@ -44,7 +44,7 @@ __all__ = [
     "recipe_parts",
 ]
 
-BUILD_VERSION = 1
+BUILD_VERSION = 2
 """relib's own build version: raised whenever what a build makes of the same inputs changes."""
 
 RACY_NS = 2_000_000_000
