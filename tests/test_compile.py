@@ -68,6 +68,17 @@ def test_only_the_init_function_is_exported(place: Workplace, compiler: str) -> 
     assert names == {"PyInit_fast__r7_3f2a91c4"}
 
 
+@pytest.mark.parametrize("compiler", [p for p in C_COMPILERS if p.values != ("tcc",)])
+def test_it_takes_two_mappings_whatever_the_distribution_hardens(
+    place: Workplace, compiler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.options["cc"] = compiler
+    monkeypatch.setenv("LDFLAGS", "-Wl,-z,relro,-z,separate-code")
+    headers = read_elf(place.compile(module(place)).library, "-l")
+    assert headers.count(" LOAD ") == 2
+    assert "GNU_RELRO" not in headers
+
+
 @pytest.mark.parametrize("compiler", C_COMPILERS)
 def test_it_asks_neither_for_an_executable_stack_nor_to_stay(
     place: Workplace, compiler: str
@@ -412,6 +423,38 @@ def test_an_interrupt_ends_the_compilers(place: Workplace) -> None:
         output, _ = builder.communicate()
     assert output == "interrupted\n"
     assert all(ends(process) for process in processes)
+
+
+INTERRUPTED_AT_ONCE = """
+import signal, subprocess, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from relib.building import processes
+started = []
+
+class Popen(subprocess.Popen):
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        started.append(self)
+        signal.raise_signal(signal.SIGINT)
+
+subprocess.Popen = Popen
+try:
+    processes.run_all([["sleep", "600"]], jobs=1, timeout=600, cwd=Path.cwd())
+except KeyboardInterrupt:
+    print([process.poll() for process in started])
+"""
+
+
+def test_an_interrupt_right_after_a_compiler_has_started_ends_it(place: Workplace) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_AT_ONCE, Path(__file__).parents[1]],
+        cwd=place.root,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout == f"[{-signal.SIGKILL}]\n", done.stderr
 
 
 def test_a_failure_is_seen_where_exit_statuses_are_not(place: Workplace) -> None:

@@ -8,9 +8,10 @@ import os
 import selectors
 import signal
 import subprocess
+import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -154,15 +155,17 @@ def run_all(
     """
     results: list[Finished | None] = [None] * len(commands)
     waiting = deque(enumerate(commands))
-    running: list[_Child] = []
-    environ = compiler_environment()
+    children = _Children()
+    running = children.running
+    start = functools.partial(
+        _start, timeout=timeout, cwd=cwd, environ=compiler_environment(), brief=brief
+    )
     failed = False
     with selectors.DefaultSelector() as selector:
         try:
             while running or (waiting and not failed):
                 while waiting and not failed and len(running) < max(1, jobs):
-                    child = _start(*waiting.popleft(), timeout, cwd, environ, brief)
-                    running.append(child)
+                    child = children.start(functools.partial(start, *waiting.popleft()))
                     selector.register(child.signal_of_end, selectors.EVENT_READ, child)
                 soonest = min(child.deadline for child in running)
                 ready = selector.select(max(0.0, soonest - time.monotonic()))
@@ -175,15 +178,59 @@ def run_all(
                     results[child.index] = finished
                     failed |= finished.expired or finished.returncode != 0
         finally:
-            for child in running:
-                child.kill()
-                child.close()
+            children.end()
     return results
+
+
+class _Children:
+    """The children that run. Between the fork and the note of it, none is lost."""
+
+    def __init__(self) -> None:
+        self.running: list[_Child] = []
+        self._lock = threading.Lock()
+        self._ended = False
+
+    def start(self, start: Callable[[], _Child]) -> _Child:
+        """Start a child and note it.
+
+        KeyboardInterrupt, as all that a signal handler raises, comes between any two steps of the
+        main thread, and never in another one: that one starts the child.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            self.running.append(start())
+            return self.running[-1]
+        failures: list[BaseException] = []
+        thread = threading.Thread(
+            target=self._start_noted, args=(start, failures), name="relib-compiler"
+        )
+        thread.start()
+        thread.join()
+        if failures:
+            raise failures.pop()
+        return self.running[-1]
+
+    def _start_noted(self, start: Callable[[], _Child], failures: list[BaseException]) -> None:
+        with self._lock:
+            if self._ended:
+                return  # the main thread does not wait for this any more
+            try:
+                self.running.append(start())
+            except BaseException as error:
+                failures.append(error)
+
+    def end(self) -> None:
+        """Kill those that run; no further one starts."""
+        with self._lock:
+            self._ended = True
+        for child in self.running:
+            child.kill()
+            child.close()
 
 
 def _start(
     index: int,
     command: Sequence[str],
+    *,
     timeout: float,
     cwd: Path,
     environ: dict[str, str],
@@ -206,8 +253,13 @@ def _start(
             os.close(spool)
         raise
     child = _Child(index, tuple(command), process, time.monotonic() + timeout, spool=spool)
-    if spool is not None:
-        child.pidfd = os.pidfd_open(process.pid)
+    try:
+        if spool is not None:
+            child.pidfd = os.pidfd_open(process.pid)
+    except OSError:
+        child.kill()
+        child.close()
+        raise
     return child
 
 
