@@ -111,9 +111,10 @@ library_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->dynamic = map->l_ld;
     find wanted = {self, 0};
     dl_iterate_phdr(describe, &wanted);
-    if (!wanted.found || relib_interpose(self) < 0) {
+    if (!wanted.found || self->segment_count == 0 || relib_interpose(self) < 0) {
         if (!PyErr_Occurred())
-            PyErr_SetString(PyExc_OSError, "the loader does not list the library it opened");
+            PyErr_SetString(PyExc_OSError,
+                            "the loader does not say where it has put the library");
         relib_interpose_forget(self);
         dlclose(handle);
         self->handle = NULL;

@@ -133,6 +133,18 @@ def test_its_own_symbols_are_not_taken_from_the_program(place: Workplace) -> Non
     assert "SYMBOLIC" in read_elf(place.compile(module(place)).library, "-d")
 
 
+def test_the_loader_knows_where_a_library_with_room_lies(place: Workplace) -> None:
+    """Its table of segments survives that the loader clears the pages behind its data."""
+    source = module(place)
+    text = source.read_text()
+    for size in range(256, 4096, 768):  # the data ends in different places of a page
+        room = f"char data[{size}] = {{1}}, room[1 << 16]; char *rooms[] = {{data, room}};\n"
+        source.write_text(room + text)
+        library = place.compile(source).library
+        question = "__import__('relib._native')._native.Library(fast.__file__).segments"
+        assert evaluate(library, f"[flags for _, _, flags in {question}]") == "['r-x', 'rw-']"
+
+
 def test_atomics_hold_between_threads(place: Workplace) -> None:
     main = place.write("fast.c", ATOMICS)
     library = place.compile(main, extra_compile_args=("-pthread",)).library

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 
@@ -39,7 +40,9 @@ def forbid_executable_stack(library: Path) -> None:
     Without the mark, dlopen of glibc before 2.41 makes the stacks of the whole process executable,
     and later ones refuse to load the library ("cannot enable executable stack"). tcc up to 0.9.28
     writes none. There is no room in the table of segments, so a longer one goes to the end of the
-    file; _dl_map_object_from_fd (elf/dl-load.c) copies a table that lies in no segment.
+    file; _dl_map_object_from_fd (elf/dl-load.c) copies a table that lies in no segment. It counts
+    whole pages of a segment, though, and then clears what is left of the last one: the table has to
+    begin on a page of its own.
     """
     with library.open("r+b") as file:
         start = file.read(_HEADER.size)
@@ -53,9 +56,10 @@ def forbid_executable_stack(library: Path) -> None:
         table = file.read(entry_size * count)
         if any(segment[0] == _PT_GNU_STACK for segment in _SEGMENT.iter_unpack(table)):
             return
-        end = file.seek(0, 2)
-        aligned = -(-end // 8) * 8
-        file.write(b"\0" * (aligned - end) + table)
+        page = os.sysconf("SC_PAGESIZE")
+        aligned = -(-file.seek(0, os.SEEK_END) // page) * page
+        file.seek(aligned)
+        file.write(table)
         file.write(_SEGMENT.pack(_PT_GNU_STACK, _READ_WRITE, 0, 0, 0, 0, 0, 16))
         header[5], header[10] = aligned, count + 1
         file.seek(0)

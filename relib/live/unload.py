@@ -53,7 +53,7 @@ def unload_version(
             # Below 0: not known, so that the next look is a whole one.
             outside = _outside(version) if only_if_changed else -1
             if outside <= 0 or outside != version.outside:
-                version.pins = _unload(version, search)
+                version.pins = _unload_if_shown(version, search)
                 version.outside = outside
         return version.pins
 
@@ -63,6 +63,15 @@ def _outside(version: Version) -> int:
     if not version.held:
         return 0
     return sum(count for _, count in _native.held_from_outside(version.held, version.library))
+
+
+def _unload_if_shown(version: Version, search: bool | None) -> tuple[Pin, ...]:
+    try:
+        return _unload(version, search)
+    except Exception as error:
+        # Nothing has been shown, so nothing may go; and whoever loads the next version, or looks
+        # after the retired ones, can do no more about it.
+        return (Pin("unknown", f"what uses it cannot be told: {error!r}"),)
 
 
 def _unload(version: Version, search: bool | None) -> tuple[Pin, ...]:
