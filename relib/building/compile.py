@@ -12,6 +12,7 @@ from relib.building import elf, failures, tinycc
 from relib.building.anchor import RELOADABLE_MACROS
 from relib.building.depfiles import read_depfile
 from relib.building.diagnostics import Diagnostic, parse_compiler
+from relib.building.prepared import Prepared, prepare
 from relib.building.processes import Finished, run_all
 from relib.building.toolchain import Toolchain, find_toolchain, quickened
 from relib.errors import BuildError, SourceMissing, SourceUnreadable
@@ -108,6 +109,8 @@ class _Unit:
     depfile: Path
     toolchain: Toolchain
     command: list[str]
+    prepared: Prepared | None
+    """For tcc: Python.h in a form that it reads faster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +141,15 @@ class _Job:
         command = toolchain.compile_command(
             *(source, object_, depfile, self.extension, self._defines())
         )
-        return _Unit(source, object_, depfile, toolchain, command)
+        prepared = self._prepared(source, toolchain)
+        return _Unit(source, object_, depfile, toolchain, command, prepared)
+
+    def _prepared(self, source: Path, toolchain: Toolchain) -> Prepared | None:
+        if toolchain.family != "tcc":
+            return None
+        # The name of the init function is another one in each version, and in no header.
+        flags = toolchain.compile_flags(self.extension, self._defines()[1:])
+        return prepare(source, toolchain.command, flags, self.config.root, self.workdir.parent)
 
     def compile(self, units: Sequence[_Unit]) -> tuple[Diagnostic, ...]:
         """Compile all units and return what was said.
@@ -151,7 +162,10 @@ class _Job:
             unit.object_.unlink(missing_ok=True)
         said: list[Diagnostic] = []
         failed: list[Finished] = []
-        results = self._run([unit.command for unit in units])
+        results = self._run([_quicker(unit.command, unit) for unit in units])
+        if any(result is not None and result.returncode != 0 for result in results):
+            # What is said of an error is about the real headers.
+            results = self._run([unit.command for unit in units])
         for unit, result in zip(units, results, strict=True):
             if result is not None and self._failed(result, unit.toolchain, unit.object_, said):
                 _check_readable(unit.source, self.extension.name)
@@ -178,8 +192,12 @@ class _Job:
             *(unit.source, unfinished, unit.depfile, self.extension, self._defines())
         )
         said: list[Diagnostic] = []
-        result = self._run([command], brief=True)[0]
+        result = self._run([_quicker(command, unit)], brief=True)[0]
         assert result is not None
+        if result.returncode != 0 and unit.prepared is not None:
+            # What is said of an error is about the real headers.
+            result = self._run([command], brief=True)[0]
+            assert result is not None
         if self._failed(result, toolchain, unfinished, said):
             _check_readable(unit.source, self.extension.name)
             at_fault = any(d.severity == "error" and d.line for d in said)
@@ -231,7 +249,11 @@ class _Job:
         for unit in units:
             escaped = unit.toolchain.family != "tcc"
             found[root / unit.source] = None
-            found.update(dict.fromkeys(read_depfile(unit.depfile, base=root, escaped=escaped)))
+            read = dict.fromkeys(read_depfile(unit.depfile, base=root, escaped=escaped))
+            if unit.prepared is not None and unit.prepared.header in read:
+                del read[unit.prepared.header]
+                read.update(dict.fromkeys(unit.prepared.files))
+            found.update(read)
         found.update((root / name, None) for name in extension.extra_objects)
         for directory in extension.library_dirs:
             for name in extension.libraries:
@@ -292,6 +314,13 @@ class _Job:
             workdir=self.workdir,
             timeout=self.config.compile_timeout,
         )
+
+
+def _quicker(command: Sequence[str], unit: _Unit) -> Sequence[str]:
+    if unit.prepared is None:
+        return command
+    words = len(unit.toolchain.command)
+    return [*command[:words], f"-I{unit.prepared.directory}", *command[words:]]
 
 
 def _check_readable(source: Path, name: str) -> None:

@@ -85,7 +85,7 @@ class Toolchain:
             BuildError: tcc cannot do what a flag asks for.
         """
         return [
-            *(*self.command, *self._compile_flags(extension, defines), "-c", str(source)),
+            *(*self.command, *self.compile_flags(extension, defines), "-c", str(source)),
             *("-o", str(object_), "-MD", "-MF", str(depfile)),
         ]
 
@@ -103,13 +103,14 @@ class Toolchain:
         """
         given, inputs, flags, last = self._link_words([], extension, Path())
         return [
-            *(*self.command, *self._compile_flags(extension, defines), *given),
+            *(*self.command, *self.compile_flags(extension, defines), *given),
             *(str(source), *inputs, *flags, "-o", str(library), "-MD", "-MF", str(depfile), *last),
         ]
 
-    def _compile_flags(
+    def compile_flags(
         self, extension: Extension, defines: Sequence[tuple[str, str | None]]
     ) -> list[str]:
+        """All flags of `compile_command` but those that name files."""
         own = [*extension.extra_compile_args]
         flags = [
             *self.cflags,

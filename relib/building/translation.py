@@ -7,6 +7,7 @@ for that process as well.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import sys
 import sysconfig
@@ -259,8 +260,13 @@ def _matters(path: str) -> bool:
 
 
 def _installed() -> tuple[str, ...]:
+    return _installed_in(tuple(sys.path))
+
+
+@functools.lru_cache(maxsize=8)
+def _installed_in(search_path: tuple[str, ...]) -> tuple[str, ...]:
     places = {*sysconfig.get_paths().values(), str(Path(str(_cython("Utils").__file__)).parent)}
-    for place in map(Path, sys.path):
+    for place in map(Path, search_path):
         if place.suffix in (".zip", ".egg") or place.name in (
             "site-packages",
             "dist-packages",

@@ -6,8 +6,10 @@ from collections.abc import Hashable
 
 __all__ = ["Quiet"]
 
-_SHORTEST = 0.004
+_SHORTEST = 0.002
 """After a file was closed, or renamed into place: a save is one such event, nearly always."""
+_EACH = 0.004
+"""For every file, where there are several."""
 _LONGEST = 0.08
 """While events keep coming."""
 _UNFINISHED = 0.05
@@ -24,7 +26,7 @@ class Quiet:
     >>> quiet = Quiet()
     >>> quiet.note("fast.pyx", 10.0)
     >>> round(quiet.due() - 10.0, 3)
-    0.004
+    0.002
     """
 
     def __init__(self) -> None:
@@ -51,7 +53,8 @@ class Quiet:
         """When to pass on what has changed, if nothing more comes until then."""
         # Many files at once, or one in several steps: something larger is going on (a checkout, a
         # formatter), and its pauses are longer.
-        pause = max(_SHORTEST * len(self._changed), (self._last - self._first) / 2, _SHORTEST)
+        several = _EACH * len(self._changed) if len(self._changed) > 1 else 0.0
+        pause = max(_SHORTEST, several, (self._last - self._first) / 2)
         pause = min(pause, _LONGEST)
         if not all(self._changed.values()):
             pause = max(pause, _UNFINISHED)
