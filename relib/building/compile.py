@@ -77,8 +77,8 @@ def compile_extension(
         SourceUnreadable: a source cannot be read.
     """
     job = _Job(extension, unique_name, toolchain, workdir, config)
-    units = [job.unit(number, source) for number, source in enumerate(sources)]
     begun = time.perf_counter()
+    units = [job.unit(number, source) for number, source in enumerate(sources)]
     try:
         if job.can_do_it_at_once(units):
             library, said = job.compile_and_link(units[0])
