@@ -20,8 +20,9 @@ endif
 VENV := .venv-$(VERSION)
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+# with the directories: a source that is only deleted changes nothing else
 SOURCES := setup.py pyproject.toml \
-	$(shell find relib csrc -type f -not -name '*.so' -not -path '*/__pycache__/*')
+	$(shell find relib csrc -not -name '*.so' -not -path '*/__pycache__*')
 
 # What pytest is to do besides: make test TESTS=tests/test_cli.py, make test PYTEST='-k demo -x'
 TESTS ?= tests

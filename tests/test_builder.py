@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-import select
 import shutil
 import signal
 import subprocess
@@ -14,7 +13,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from building_project import Project, said, start_python, tell
+from building_project import Project, said, start_python, tell, wait_for_end
 
 from relib.building.builder import Build, build_extension, inputs_of
 from relib.building.tiers import language_of
@@ -57,16 +56,6 @@ def exported(build: Build) -> list[str]:
         text=True,
     )
     return [line.split()[2] for line in ran.stdout.splitlines()]
-
-
-def wait_for_end(pid: int) -> None:
-    """Wait until a process that is not a child has ended."""
-    try:
-        fd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    select.select([fd], [], [])
-    os.close(fd)
 
 
 def left_over(project: Project) -> list[Path]:

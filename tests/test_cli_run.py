@@ -334,6 +334,7 @@ def test_watch_runs_a_command_after_each_good_build(place: Project) -> None:
         def until_got() -> list[str]:
             lines = [line_of(process)]
             while not lines[-1].startswith("got"):
+                assert process.poll() is None
                 lines.append(line_of(process))
             return lines
 

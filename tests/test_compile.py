@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import shutil
 import signal
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from building_project import environ_with_relib, wait_for_end
 from compilations import (
     C_COMPILERS,
     CXX_COMPILERS,
@@ -369,28 +369,22 @@ def stuck(place: Workplace) -> tuple[Path, Path]:
     return script, pipe
 
 
-def ends(process: int) -> bool:
-    """Whether a process that was killed is gone; it may be on its way out."""
-    try:
-        handle = os.pidfd_open(process)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([handle], [], [], 30)[0])
-    finally:
-        os.close(handle)
-
-
 def test_a_compiler_that_takes_too_long_is_ended_with_all_it_started(place: Workplace) -> None:
     script, pipe = stuck(place)
-    place.options |= {"cc": str(script), "compile_timeout": 0.5}
-    with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE, text=True) as reader:
-        with pytest.raises(BuildTimeout, match=r"0\.5 s") as caught:
-            place.compile(module(place))
-        output, _ = reader.communicate()
+    place.options["cc"] = str(script)
+    source = module(place)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    for timeout in (0.5, 5, 50):  # so long that the script gets to its last line
+        place.options["compile_timeout"] = timeout
+        with pytest.raises(BuildTimeout, match=f"{timeout} s") as caught:
+            place.compile(source)
+        if output := os.read(reader, 100):
+            break
+    os.close(reader)
     processes = [int(word) for word in output.split()]
     assert len(processes) == 2
-    assert all(ends(process) for process in processes)
+    for process in processes:
+        wait_for_end(process)
     assert caught.value.command[0] == str(script)
     assert "compile-timeout" in str(caught.value)
 
@@ -398,9 +392,8 @@ def test_a_compiler_that_takes_too_long_is_ended_with_all_it_started(place: Work
 INTERRUPTED = """
 import sys
 from pathlib import Path
-sys.path[:0] = sys.argv[1:3]
 from compilations import Workplace
-place = Workplace(Path(sys.argv[3]), {"cc": sys.argv[4]})
+place = Workplace(Path(sys.argv[1]), {"cc": sys.argv[2]})
 try:
     place.compile(place.root / "fast.c")
 except KeyboardInterrupt:
@@ -411,24 +404,24 @@ except KeyboardInterrupt:
 def test_an_interrupt_ends_the_compilers(place: Workplace) -> None:
     script, pipe = stuck(place)
     module(place)
-    here = Path(__file__).parent
     with subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED, here, here.parent, place.root, script],
+        [sys.executable, "-P", "-c", INTERRUPTED, place.root, script],
         stdout=subprocess.PIPE,
         text=True,
+        env=environ_with_relib(),
     ) as builder:
         processes = [int(word) for word in pipe.read_text().split()]
         assert len(processes) == 2
         builder.send_signal(signal.SIGINT)
         output, _ = builder.communicate()
     assert output == "interrupted\n"
-    assert all(ends(process) for process in processes)
+    for process in processes:
+        wait_for_end(process)
 
 
 INTERRUPTED_AT_ONCE = """
-import signal, subprocess, sys
+import signal, subprocess
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
 from relib.building import processes
 started = []
 
@@ -448,11 +441,12 @@ except KeyboardInterrupt:
 
 def test_an_interrupt_right_after_a_compiler_has_started_ends_it(place: Workplace) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED_AT_ONCE, Path(__file__).parents[1]],
+        [sys.executable, "-P", "-c", INTERRUPTED_AT_ONCE],
         cwd=place.root,
         capture_output=True,
         text=True,
         timeout=60,
+        env=environ_with_relib(),
     )
     assert done.stdout == f"[{-signal.SIGKILL}]\n", done.stderr
 
@@ -460,25 +454,24 @@ def test_an_interrupt_right_after_a_compiler_has_started_ends_it(place: Workplac
 def test_a_failure_is_seen_where_exit_statuses_are_not(place: Workplace) -> None:
     """A host that ignores SIGCHLD gets no exit status from its children."""
     place.write("fast.c", "#error on purpose\n")
-    here = Path(__file__).parent
     script = """
         import signal, sys
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-        sys.path[:0] = sys.argv[1:3]
         from pathlib import Path
         from compilations import Workplace
         from relib.errors import BuildError
-        place = Workplace(Path(sys.argv[3]))
+        place = Workplace(Path(sys.argv[1]))
         try:
             place.compile(place.root / "fast.c")
         except BuildError as error:
             print(error.diagnostics[0].message)
     """
     done = subprocess.run(
-        [sys.executable, "-c", dedent(script), here, here.parent, place.root],
+        [sys.executable, "-P", "-c", dedent(script), place.root],
         capture_output=True,
         text=True,
         check=True,
+        env=environ_with_relib(),
     )
     assert "on purpose" in done.stdout
 
@@ -584,16 +577,15 @@ def test_without_pythons_headers_the_message_says_what_to_install(place: Workpla
 FULL = """
 set -e
 mount -t tmpfs -o size=64k none "$1/work dir"
-exec "$2" -c "$3" "$4" "$5" "$1" "$6"
+exec "$2" -P -c "$3" "$1" "$4"
 """
 
 FULL_BUILD = """
 import sys
 from pathlib import Path
-sys.path[:0] = sys.argv[1:3]
 from compilations import Workplace
 from relib.errors import DiskFull
-place = Workplace(Path(sys.argv[3]), {"cc": sys.argv[4], "cflags": "-O0"})
+place = Workplace(Path(sys.argv[1]), {"cc": sys.argv[2], "cflags": "-O0"})
 try:
     place.compile(place.root / "fast.c")
 except DiskFull as error:
@@ -615,16 +607,15 @@ def test_a_full_disk_is_told_as_such(place: Workplace, compiler: str) -> None:
         + source.read_text()
         + ("const char *use(int i) { return big + i; }\n")
     )
-    here = Path(__file__).parent
     done = subprocess.run(
         [
             *alone,
-            *("sh", "-c", FULL, "sh", str(place.root), sys.executable),
-            *(FULL_BUILD, str(here), str(here.parent), compiler),
+            *("sh", "-c", FULL, "sh", str(place.root), sys.executable, FULL_BUILD, compiler),
         ],
         capture_output=True,
         text=True,
         check=False,
+        env=environ_with_relib(),
     )
     assert done.returncode == 0, done.stderr
     assert "there is no room to build" in done.stdout

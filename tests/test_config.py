@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from building_project import environ_with_relib
 
 from relib.config import SETTINGS, Config, find_root, load_config
 from relib.errors import ConfigError, ProjectError
@@ -336,5 +337,11 @@ def test_reading_the_configuration_imports_nothing_heavy() -> None:
         "print([m for m in ('Cython', 'setuptools', 'numpy', 'watchdog', 'rich', 'click')"
         " if m in sys.modules])"
     )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    out = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environ_with_relib(),
+    )
     assert out.stdout.strip() == "[]"

@@ -519,7 +519,7 @@ def with_mount(command: str, script: str, *arguments: object) -> list[str]:
         pytest.skip(f"cannot mount: {mounted.stderr}")
     ran = subprocess.run(
         [
-            *("unshare", "-m", "sh", "-c", f'{command} && exec "$0" -c "$SCRIPT" "$@"'),
+            *("unshare", "-m", "sh", "-c", f'{command} && exec "$0" -P -c "$SCRIPT" "$@"'),
             *(sys.executable, *map(str, arguments)),
         ],
         capture_output=True,

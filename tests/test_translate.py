@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -13,7 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from building_project import environ_with_relib, wait_for_end
 
+import relib
 from relib.building import translate as translate_module
 from relib.building.pool import pool
 from relib.building.translate import Translation, cython_version, prepare, translate
@@ -28,7 +28,8 @@ from relib.errors import (
 )
 from relib.extension import Extension
 
-REPOSITORY = Path(__file__).parents[1]
+# not the checkout's, where another one is installed and tested
+PACKAGE = Path(relib.__file__).parent
 
 Blocked = Callable[[], tuple[Path, Callable[[], int]]]
 
@@ -103,7 +104,7 @@ def blocked(project: Project) -> Blocked:
 def in_a_process(script: str, root: Path, *, stdin: str = "") -> subprocess.CompletedProcess[str]:
     """Run a script that may use `translated(name)` and `pool`."""
     return subprocess.run(
-        [sys.executable, "-c", prelude(root) + textwrap.dedent(script)],
+        [sys.executable, "-P", "-c", prelude(root) + textwrap.dedent(script)],
         input=stdin,
         capture_output=True,
         text=True,
@@ -114,8 +115,7 @@ def in_a_process(script: str, root: Path, *, stdin: str = "") -> subprocess.Comp
 
 
 def environment() -> dict[str, str]:
-    paths = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
+    return environ_with_relib({"PYTHONUNBUFFERED": "1"})
 
 
 def prelude(root: Path) -> str:
@@ -138,18 +138,6 @@ def prelude(root: Path) -> str:
             return translate(extension, source, c_file, config=config, shared=None)
         """
     )
-
-
-def wait_for_end(pid: int) -> None:
-    """Wait until a process that is not our child has ended."""
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        assert select.select([descriptor], [], [], 60)[0], f"process {pid} does not end"
-    finally:
-        os.close(descriptor)
 
 
 # --- what comes out ------------------------------------------------------------------------------
@@ -504,9 +492,10 @@ def test_no_room_for_the_c_is_its_own_error(tmp_path: Path) -> None:
 
 
 def test_cython_is_named_when_it_is_not_installed(tmp_path: Path) -> None:
+    (tmp_path / "relib").symlink_to(PACKAGE)  # and nothing that is installed beside it
     script = (
         "import sys\n"
-        f"sys.path.insert(0, {str(REPOSITORY)!r})\n"
+        f"sys.path.insert(0, {str(tmp_path)!r})\n"
         "from relib.building.translate import cython_version\n"
         "try: cython_version()\n"
         "except Exception as error: print(type(error).__name__, error)\n"
@@ -648,6 +637,7 @@ def test_it_works_with_warnings_as_errors(project: Project) -> None:
     done = subprocess.run(
         [
             sys.executable,
+            "-P",
             "-X",
             "dev",
             "-W",
@@ -700,11 +690,11 @@ def test_the_process_ends_with_the_program(project: Project, blocked: Blocked, b
     # A child that goes on, and has inherited the connection: forked where Python does not see it.
     import ctypes
     if ctypes.PyDLL(None).fork() == 0:
-        os.execvp("sleep", ["sleep", "60"]) if False else signal.pause()
+        signal.pause()
     """
     script += 'translated("blocked.pyx")\n' if busy else "signal.pause()\n"
     program = subprocess.Popen(
-        [sys.executable, "-c", prelude(project.root) + textwrap.dedent(script)],
+        [sys.executable, "-P", "-c", prelude(project.root) + textwrap.dedent(script)],
         stdout=subprocess.PIPE,
         text=True,
         env=environment(),
@@ -758,8 +748,6 @@ def test_a_new_cython_is_used_as_soon_as_it_is_installed(
     pool.stop()
 
 
-def test_the_answer_is_data_only(project: Project) -> None:
-    """What goes between the processes is JSON: no pickles."""
-    name = "naïve"
-    source = project.write(f"{name}/fast.pyx", "x = 1\n")
-    assert json.loads(json.dumps(str(project.translate(source).dependencies[0]))) == str(source)
+def test_paths_that_are_not_ascii_come_back_as_they_are(project: Project) -> None:
+    source = project.write("naïve/fast.pyx", "x = 1\n")
+    assert project.translate(source).dependencies == (source,)

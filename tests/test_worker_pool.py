@@ -8,10 +8,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from building_project import wait_for_end
 from test_translate import (  # the project and the blocked source of translations
     Blocked,
     Project,
@@ -19,7 +21,6 @@ from test_translate import (  # the project and the blocked source of translatio
     environment,
     prelude,
     project,
-    wait_for_end,
 )
 
 from relib.building.pool import Pool, pool
@@ -82,8 +83,11 @@ def test_as_many_translate_at_once_as_there_are_jobs(project: Project, blocked: 
     with ThreadPoolExecutor(4) as executor:
         builds = [executor.submit(translate, number) for number in range(3)]
         ends = [wait()]
+        deadline = time.monotonic() + 60
         while len(pool.processes()) < 3:
             assert not any(build.done() for build in builds)
+            assert time.monotonic() < deadline, pool.processes()
+            time.sleep(0.01)
         for pid in pool.processes():
             os.kill(pid, signal.SIGKILL)
         for end in ends:
@@ -161,7 +165,13 @@ print(sizes[20], sizes[-1])
 def test_memory_stays_bounded(project: Project) -> None:
     """What many translations leave behind is little, with declarations in stock."""
     ran = subprocess.run(
-        [sys.executable, "-c", LEAVING_NOTHING.format(repository=str(RELIB)), str(project.root)],
+        [
+            sys.executable,
+            "-P",
+            "-c",
+            LEAVING_NOTHING.format(repository=str(RELIB)),
+            str(project.root),
+        ],
         capture_output=True,
         text=True,
         timeout=300,
@@ -243,7 +253,7 @@ def outcomes(project: Project, names: list[str | None]) -> dict[str, object]:
         for name in names
     ]  # type: ignore[misc]
     ran = subprocess.run(
-        [sys.executable, "-c", TRANSLATE_ALL.format(repository=str(RELIB))],
+        [sys.executable, "-P", "-c", TRANSLATE_ALL.format(repository=str(RELIB))],
         input=json.dumps(requests),
         capture_output=True,
         text=True,
@@ -311,7 +321,7 @@ def test_all_of_them_end_with_the_program(project: Project, blocked: Blocked) ->
     project.write("fast.pyx", "x = 1\n")
     _, wait = blocked()
     script = """
-import threading
+import threading, time
 from concurrent.futures import ThreadPoolExecutor
 config = load_config(root, {}, jobs=2)
 
@@ -321,12 +331,13 @@ def build(name):
 
 threading.Thread(target=build, args=("blocked",)).start()
 build("fast")
-while len(pool.processes()) < 2: pass
+deadline = time.monotonic() + 60
+while len(pool.processes()) < 2 and time.monotonic() < deadline: time.sleep(0.01)
 print(*pool.processes(), flush=True)
 signal.pause()
 """
     program = subprocess.Popen(
-        [sys.executable, "-c", prelude(project.root) + script],
+        [sys.executable, "-P", "-c", prelude(project.root) + script],
         stdout=subprocess.PIPE,
         text=True,
         env=environment(),
