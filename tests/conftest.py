@@ -83,7 +83,7 @@ class Project:
 
 @pytest.fixture(scope="session")
 def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One store for all scenarios: a source that many use is built once."""
+    """One store for all scenarios."""
     path = tmp_path_factory.mktemp("store") / "relib"
     path.mkdir(mode=0o700)
     return path
@@ -91,10 +91,24 @@ def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def project(tmp_path: Path, shared_store: Path) -> Project:
-    """An empty project; its builds are quick rather than good."""
+    """An empty project."""
+    return project_at(tmp_path, shared_store)
+
+
+@pytest.fixture(scope="module")
+def shared_project(tmp_path_factory: pytest.TempPathFactory, shared_store: Path) -> Project:
+    """An empty project for a file whose scenarios use one source: that is built once.
+
+    What is built is the project's own, so that a project for each would mean a build for each.
+    """
+    return project_at(tmp_path_factory.mktemp("project"), shared_store)
+
+
+def project_at(root: Path, store: Path) -> Project:
+    """A project whose builds are quick rather than good."""
     environ = {
         **{key: value for key, value in os.environ.items() if not key.startswith("RELIB_")},
-        "RELIB_STORE": str(shared_store),
+        "RELIB_STORE": str(store),
         "CFLAGS": "-O0 -g0",
         "PYTHONPATH": os.pathsep.join(
             filter(None, [str(HERE / "support"), os.environ.get("PYTHONPATH")])
@@ -103,7 +117,7 @@ def project(tmp_path: Path, shared_store: Path) -> Project:
     }
     environ.pop("CC", None)
     environ.pop("CXX", None)
-    return Project(tmp_path, environ)
+    return Project(root, environ)
 
 
 def _compilers(*names: str) -> list[object]:

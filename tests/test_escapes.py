@@ -156,10 +156,15 @@ def drive(awaitable):
 """
 
 
+@pytest.fixture(scope="module")
+def project(shared_project: Project) -> Project:
+    shared_project.write("mod.pyx", MODULE)
+    return shared_project
+
+
 @pytest.mark.parametrize("kind", HELD)
 def test_what_is_held_works_on_and_goes_in_the_end(project: Project, kind: str) -> None:
     what, use = HELD[kind]
-    project.write("mod.pyx", MODULE)
     project.run(
         HELPERS
         + f"""
@@ -184,7 +189,6 @@ assert relib.retired() == []
 
 @pytest.mark.parametrize("kind", FREE)
 def test_what_holds_no_code_lets_it_go_at_once(project: Project, kind: str) -> None:
-    project.write("mod.pyx", MODULE)
     project.run(
         HELPERS
         + f"""

@@ -74,8 +74,13 @@ def scenario(text: str) -> str:
     return USE + textwrap.dedent(text)
 
 
+@pytest.fixture(scope="module")
+def project(shared_project: Project) -> Project:
+    shared_project.write("mod.pyx", FEATURES)
+    return shared_project
+
+
 def test_two_thousand_cycles_leave_nothing_behind(project: Project) -> None:
-    project.write("mod.pyx", FEATURES)
     project.run(
         scenario(
             """
@@ -120,7 +125,6 @@ SETTINGS = {
 
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_it_unloads(project: Project, setting: str) -> None:
-    project.write("mod.pyx", FEATURES)
     outcome = project.run(
         scenario(
             f"""
@@ -138,7 +142,6 @@ def test_it_unloads(project: Project, setting: str) -> None:
 
 
 def test_it_unloads_with_a_checking_allocator(project: Project) -> None:
-    project.write("mod.pyx", FEATURES)
     outcome = project.run(
         scenario(
             """
@@ -163,7 +166,6 @@ def test_it_unloads_with_a_checking_allocator(project: Project) -> None:
 
 
 def test_fifty_pinned_versions_all_work_and_all_go(project: Project) -> None:
-    project.write("mod.pyx", FEATURES)
     project.run(
         scenario(
             """
@@ -192,7 +194,6 @@ def test_fifty_pinned_versions_all_work_and_all_go(project: Project) -> None:
 
 
 def test_a_forked_child_can_use_reload_and_exit(project: Project) -> None:
-    project.write("mod.pyx", FEATURES)
     outcome = project.run(
         scenario(
             """
@@ -239,7 +240,6 @@ def test_a_forked_child_can_use_reload_and_exit(project: Project) -> None:
 
 
 def test_fork_handlers_of_a_module_pin_it(project: Project) -> None:
-    project.write("mod.pyx", FEATURES)
     project.run(
         scenario(
             """
@@ -258,7 +258,6 @@ def test_fork_handlers_of_a_module_pin_it(project: Project) -> None:
 
 
 def test_a_spawned_process_loads_its_own(project: Project) -> None:
-    project.write("mod.pyx", FEATURES)
     project.write(
         "child.py",
         """
@@ -315,7 +314,6 @@ ENDS = {
 
 @pytest.mark.parametrize("end", ENDS)
 def test_the_process_ends_quietly(project: Project, end: str) -> None:
-    project.write("mod.pyx", FEATURES)
     outcome = project.run(
         scenario(
             f"""

@@ -95,9 +95,9 @@ def scenario(text: str) -> str:
     ],
     ids=["target", "in C", "in a C function", "in a callback", "in nested callbacks"],
 )
-def test_a_thread_of_python_inside(project: Project, begin: str, finish: str) -> None:
-    project.write("mod.pyx", CYTHON)
-    outcome = project.run(
+def test_a_thread_of_python_inside(shared_project: Project, begin: str, finish: str) -> None:
+    shared_project.write("mod.pyx", CYTHON)
+    outcome = shared_project.run(
         scenario(
             f"""
             module = relib.load("mod.pyx")
@@ -220,6 +220,7 @@ def test_threads_use_what_is_unloaded_under_them(project: Project) -> None:
                     pass
                 except Exception as error:
                     failures.append(repr(error))
+        sys.setswitchinterval(1e-4)  # so that what unloads has its turn soon
         workers = [threading.Thread(target=use, daemon=True) for _ in range(3)]
         for worker in workers: worker.start()
         for cycle in range(100):

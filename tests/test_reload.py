@@ -247,6 +247,7 @@ def test_threads_use_the_module_while_another_reloads_it(project: Project) -> No
                 if x != count: failures.append((x, count))
                 count += 1
             done.append(count)
+        sys.setswitchinterval(1e-4)  # so that what reloads has its turn soon
         workers = [threading.Thread(target=use) for _ in range(4)]
         for worker in workers: worker.start()
         for edit in range(60):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from conftest import Project
 
 STATE = """
@@ -175,9 +176,14 @@ KINDS = [
 ]
 
 
-def test_what_a_module_keeps_for_itself_goes_with_it(project: Project) -> None:
-    project.write("mod.pyx", STATE)
-    outcome = project.run(
+@pytest.fixture(scope="module")
+def stateful(shared_project: Project) -> Project:
+    shared_project.write("mod.pyx", STATE)
+    return shared_project
+
+
+def test_what_a_module_keeps_for_itself_goes_with_it(stateful: Project) -> None:
+    outcome = stateful.run(
         f"""
         import collections, functools, types, weakref
         class Mine:
@@ -205,9 +211,8 @@ def test_what_a_module_keeps_for_itself_goes_with_it(project: Project) -> None:
     assert not outcome.errors
 
 
-def test_instances_in_c_variables_go_last(project: Project) -> None:
-    project.write("mod.pyx", STATE)
-    project.run(
+def test_instances_in_c_variables_go_last(stateful: Project) -> None:
+    stateful.run(
         """
         for kind in ("Noisy", "cycle"):
             module = relib.load("mod.pyx")
@@ -218,9 +223,8 @@ def test_instances_in_c_variables_go_last(project: Project) -> None:
     )
 
 
-def test_cycles_leave_nothing_behind(project: Project) -> None:
-    project.write("mod.pyx", STATE)
-    project.run(
+def test_cycles_leave_nothing_behind(stateful: Project) -> None:
+    stateful.run(
         """
         def cycle():
             module = relib.load(build)
@@ -302,9 +306,8 @@ def test_what_a_finalizer_hands_to_the_program_pins_and_works(project: Project) 
     assert not outcome.errors
 
 
-def test_the_public_module_says_that_it_has_been_unloaded(project: Project) -> None:
-    project.write("mod.pyx", STATE)
-    project.run(
+def test_the_public_module_says_that_it_has_been_unloaded(stateful: Project) -> None:
+    stateful.run(
         """
         import inspect, pickle
         module = relib.load("mod.pyx")
