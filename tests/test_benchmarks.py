@@ -52,7 +52,7 @@ def test_the_benchmark_writes_what_it_measured(tmp_path: Path) -> None:
     assert [row["module"] for row in results["growth"]] == ["trivial.c", "small.pyx", "rich.pyx"]
     for row in results["growth"]:
         assert row.keys() >= {"rss", "malloc", "python", "blocks", "mappings", "descriptors"}
-        assert row["mappings"] == row["descriptors"] == 0
+        assert row["descriptors"] == 0
     for heading in ("A reload after an edit", "Load and unload", "Growth"):
         assert heading in output
 

@@ -133,8 +133,7 @@ def test_it_unloads(project: Project, setting: str) -> None:
                 module = relib.load("mod.pyx")
                 use(module.module)
                 report = module.unload()
-                del module
-                until(lambda: not mapped("mod") or gc.collect() and False)
+                assert report.unloaded and not mapped("mod"), report
             """
         )
     )
@@ -176,7 +175,7 @@ def test_fifty_pinned_versions_all_work_and_all_go(project: Project) -> None:
                 held.append([m.Counter(version), m.closure(version), m.Colour.RED])
                 del m
                 module.reload(force=True)
-            assert mapped("mod") > 50 or len(relib.retired()) == 50
+            assert len(relib.retired()) == 50
             for version, (counter, inner, colour) in enumerate(held):
                 assert counter.bump() == version + 1 and inner(1) == version + 1
                 assert colour.name == "RED"
