@@ -105,15 +105,18 @@ def test_a_thread_of_python_inside(shared_project: Project, begin: str, finish: 
             thread = {begin}
             del m
             in_system_call(thread)
-            report = module.unload()
-            assert not report.unloaded and mapped("mod") == 1
+            report = module.reload(force=True)  # functions go on as the new version's
+            [pin] = report.pins
+            assert (pin.kind, pin.thread_name) == ("thread", "worker"), pin
+            assert pin.thread_id == thread.native_id
             for _ in range(3):
                 relib.reap()
-                assert mapped("mod") == 1
+                assert mapped("mod") == 2
             {finish}
             thread.join()
             del thread
-            until(lambda: not mapped("mod"))
+            until(lambda: mapped("mod") == 1)
+            assert module.unload().unloaded and not mapped("mod")
             """
         )
     )
@@ -182,7 +185,8 @@ def test_idle_threads_of_openmp(project: Project) -> None:
             report = module.unload()
             kinds = {pin.kind for pin in report.pins}
             assert kinds <= {"thread", "pointer", "key"}
-            print(report)
+            assert report.unloaded == (not kinds), report
+            assert mapped("mod") == len(relib.retired()), report
         """,
         CC="gcc",
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import Project
 
-from relib.watching import Watcher
+from relib.watching import Watcher, inotify
 from relib.watching.file_systems import file_system_of
 from relib.watching.quiet import Quiet
 from relib.watching.trails import Trails
@@ -320,20 +320,30 @@ def test_what_is_no_longer_watched_is_not_told_of(watcher: Watcher, tmp_path: Pa
     assert watcher.files == {two}
 
 
-def test_lost_events_are_made_up_for(tmp_path: Path) -> None:
+def test_lost_events_are_made_up_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
     if limit > 100_000:
         pytest.skip("the kernel's queue is too long to fill")
+    notices: list[inotify.Notice] = []
+    read = inotify.Inotify.read
+
+    def noted(queue: inotify.Inotify) -> list[inotify.Notice]:
+        got = read(queue)
+        notices.extend(got)
+        return got
+
+    monkeypatch.setattr(inotify.Inotify, "read", noted)
     source = tmp_path / "fast.pyx"
     noise = [tmp_path / "a", tmp_path / "b"]
     for path in (source, *noise):
         path.write_text("old")
     with Watcher(polling=False) as watcher:
         watcher.watch([source, *noise])
-        for n in range(limit // 2 + 10):  # two names in turn: the kernel joins equal events
+        for n in range(limit + 10):  # two names in turn: the kernel joins equal events
             noise[n % 2].chmod(0o600)
         source.write_text("new")  # there was no room for this
         seen(watcher, source)
+    assert any(notice.mask & inotify.Q_OVERFLOW for notice in notices)
 
 
 # --- how long a save takes -----------------------------------------------------------------------
