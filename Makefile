@@ -27,7 +27,9 @@ SOURCES := setup.py pyproject.toml \
 # What pytest is to do besides: make test TESTS=tests/test_cli.py, make test PYTEST='-k demo -x'
 TESTS ?= tests
 PYTEST ?= -n auto --dist worksteal
-# Options of the benchmark
+# What to measure: make bench BENCH='save-to-answer --only small'. By default all but what needs a
+# source of yours: many minutes. %%cython is measured if IPython is installed into $(VENV), the
+# instant tier with tcc if that is installed.
 BENCH ?=
 
 .PHONY: demo test check bench clean

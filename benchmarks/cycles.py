@@ -8,11 +8,12 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from floors import program_cycles, raw_cycles
+from floors import TIMEOUT, program_cycles, raw_cycles
 from host import furnish
-from process import Process, serve
 
-__all__ = ["measure"]
+from relib.bench.conversation import Child, serve
+
+__all__ = ["main", "measure"]
 
 
 def measure(
@@ -32,21 +33,22 @@ def measure(
         count: how many cycles a turn has.
     """
     turns: dict[tuple[str, str], list[dict[str, float]]] = defaultdict(list)
-    program = []
-    processes = {host: Process("cycles.py", directory) for host in hosts}
+    programs: dict[str, list[float]] = defaultdict(list)
+    processes = {host: Child("cycles", directory, timeout=TIMEOUT) for host in hosts}
     for host, process in processes.items():
         process.ask("begin", sources=list(targets), host=host, amount=hosts[host])
     for _ in range(rounds):
-        program.append(program_cycles(directory, count))
+        for how, seconds in program_cycles(directory, count).items():
+            programs[how].append(seconds)
         for source in targets:
             for host, process in processes.items():
                 turns[source, host].append(process.ask("turn", source=source, count=count))
     for process in processes.values():
         with process:
             pass
-    floor = statistics.median(program)
+    floors = {how: statistics.median(seconds) for how, seconds in programs.items()}
     return [
-        _row(source, host, turns[source, host], turns[source, "plain"], targets[source], floor)
+        _row(source, host, turns[source, host], turns[source, "plain"], targets[source], floors)
         for source in targets
         for host in hosts
     ]
@@ -58,13 +60,13 @@ def _row(
     turns: list[dict[str, float]],
     plain: list[dict[str, float]],
     target: float,
-    program: float,
+    programs: dict[str, float],
 ) -> dict[str, Any]:
     row: dict[str, Any] = {"module": source, "host": host}
     for key in ("load", "unload", "total", "slow", "floor"):
         row[key] = statistics.median(turn[key] for turn in turns)
     row["ratio"] = row["total"] / row["floor"]
-    row["program"] = program
+    row["programs"] = programs
     pairs = zip(turns, plain, strict=True)
     row["to_plain"] = statistics.median(turn["total"] / other["total"] for turn, other in pairs)
     row["target"] = target if host == "plain" else 1.2
@@ -112,5 +114,6 @@ def turn(source: str, count: int) -> dict[str, float]:
     }
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Serve."""
     serve(begin, turn)

@@ -1,44 +1,59 @@
 """What each phase costs at least: the same tools, without relib.
 
-As a script, a process that has Cython imported and warm, and starts compilers.
+Its `main` is for a process that has Cython imported and warm, and starts compilers.
 """
 
 from __future__ import annotations
 
 import ctypes
-import gc
 import shutil
 import statistics
 import subprocess
 import sysconfig
-import time
 from pathlib import Path
 
-from process import serve
+from relib.bench.conversation import serve
+from relib.bench.floor import run, translate
+from relib.building.toolchain import FEW_MAPPINGS
 
-__all__ = ["build_floor", "program_cycles", "raw_cycles"]
+__all__ = ["TIMEOUT", "build_floor", "main", "program_cycles", "raw_cycles"]
+
+TIMEOUT = 3600.0
+"""Seconds after which a process that measures is taken for dead. One answer may be thousands of
+cycles, or the compiler's time for a large source."""
+
+_LINKED: dict[str, tuple[str, ...]] = {
+    "linked as the compiler does": (),
+    "linked as relib does": FEW_MAPPINGS,
+}
 
 
 # --- loading -------------------------------------------------------------------------------------
 
 
 def build_floor(directory: Path, sources: Path) -> None:
-    """Compile the C that times dlopen, and a library for it."""
+    """Compile the C that times dlopen, and libraries for it."""
     cc = (sysconfig.get_config_var("CC") or "cc").split()
     source = str(Path(__file__).with_name("floor.c"))
     for command in (
         ["-O2", "-DPROGRAM", source, "-o", "floor", "-ldl"],
         ["-O2", "-shared", "-fPIC", source, "-o", "floor.so", "-ldl"],
-        ["-O2", "-shared", "-fPIC", str(sources / "bare.c"), "-o", "bare.so"],
+        *(
+            ["-O2", "-shared", "-fPIC", str(sources / "bare.c"), "-o", f"bare{number}.so", *flags]
+            for number, flags in enumerate(_LINKED.values())
+        ),
     ):
         subprocess.run([*cc, *command], cwd=directory, check=True)
 
 
-def program_cycles(directory: Path, count: int) -> float:
-    """Seconds that a C program takes to open, call and close a library: the median."""
-    command = ["./floor", "./bare.so", "answer", str(count)]
-    done = subprocess.run(command, cwd=directory, check=True, stdout=subprocess.PIPE, text=True)
-    return statistics.median(map(float, done.stdout.split()))
+def program_cycles(directory: Path, count: int) -> dict[str, float]:
+    """Median seconds that a C program takes to open, call and close a library, by its linking."""
+    medians = {}
+    for number, how in enumerate(_LINKED):
+        command = ["./floor", f"./bare{number}.so", "answer", str(count)]
+        done = subprocess.run(command, cwd=directory, check=True, stdout=subprocess.PIPE, text=True)
+        medians[how] = statistics.median(map(float, done.stdout.split()))
+    return medians
 
 
 def raw_cycles(library: str, count: int) -> float:
@@ -57,34 +72,6 @@ def raw_cycles(library: str, count: int) -> float:
 # --- building ------------------------------------------------------------------------------------
 
 
-def translate(source: str, name: str, shared: str, directory: str) -> float:
-    """Seconds that Cython takes in this process, collections of garbage left out."""
-    from Cython.Compiler import Main
-
-    options = Main.CompilationOptions(
-        output_file=str(Path(directory) / "floor.c"),
-        include_path=["."],
-        shared_utility_qualified_name=shared,
-        language_level=3,
-    )
-    gc.collect()
-    gc.disable()
-    started = time.perf_counter()
-    result = Main.compile(source, options, full_module_name=name)
-    elapsed = time.perf_counter() - started
-    gc.enable()
-    if result.num_errors:
-        raise SystemExit(f"Cython does not translate {source}")
-    return elapsed
-
-
-def run(command: list[str]) -> float:
-    """Seconds that a command takes."""
-    started = time.perf_counter()
-    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
-    return time.perf_counter() - started
-
-
 def open_and_close(library: str, count: int) -> float:
     """Seconds for the library of a build: for a copy, as its own may be open."""
     copy = Path("floor-copy") / Path(library).name
@@ -93,5 +80,6 @@ def open_and_close(library: str, count: int) -> float:
     return raw_cycles(str(copy.absolute()), count)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Serve."""
     serve(translate, run, open_and_close)

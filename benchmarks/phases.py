@@ -8,9 +8,11 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from process import Process, serve
+from floors import TIMEOUT
 
-__all__ = ["PHASES", "measure"]
+from relib.bench.conversation import Child, serve
+
+__all__ = ["PHASES", "main", "measure"]
 
 PHASES = ("check", "translate", "compile", "link", "store", "load", "exec", "collect", "unload")
 
@@ -26,14 +28,17 @@ def measure(directory: Path, sources: dict[str, str], rounds: int) -> list[dict[
     rows = []
     for module, source in sources.items():
         phases, floors = defaultdict(list), defaultdict(list)
-        with Process("phases.py", directory) as ours, Process("floors.py", directory) as floor:
+        with (
+            Child("phases", directory, timeout=TIMEOUT) as ours,
+            Child("floors", directory, timeout=TIMEOUT) as floor,
+        ):
             ours.ask("begin", source=source)
             for edition in range(1, rounds + 2):
                 done = ours.ask("edit", edition=edition)
                 found = {
                     "translate": floor.ask("translate", **done["translate"]),
-                    "compile": floor.ask("run", command=done["compile"]),
-                    "link": floor.ask("run", command=done["link"]),
+                    "compile": floor.ask("run", **done["compile"]),
+                    "link": floor.ask("run", **done["link"]),
                     # Once: a reload opens a library that nobody has opened before, too.
                     "load": floor.ask("open_and_close", library=done["library"], count=1),
                 }
@@ -99,17 +104,23 @@ def _by_hand() -> dict[str, Any]:
     defines = [(init, f"PyInit_{build.unique_name}"), *RELOADABLE_MACROS]
     toolchain = find_toolchain("c", config)
     object_ = work / "floor.o"
+    compile_ = toolchain.compile_command(c_file, object_, work / "floor.d", extension, defines)
+    link = toolchain.link_command([object_], work / "floor.so", extension, exports)
     return {
         "translate": {
             "source": str(build.source),
             "name": extension.name,
+            "c_file": str(work / "floor.c"),
+            "cplus": False,
+            "include_path": ["."],
+            "directives": {},
             "shared": DEFAULT_SHARED.format(version=build.cython.replace(".", "_")),
-            "directory": str(work),
         },
-        "compile": toolchain.compile_command(c_file, object_, work / "floor.d", extension, defines),
-        "link": toolchain.link_command([object_], work / "floor.so", extension, exports),
+        "compile": {"commands": [compile_], "directory": str(work)},
+        "link": {"commands": [link], "directory": str(work)},
     }
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Serve."""
     serve(begin, edit)

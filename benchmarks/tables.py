@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["cycles_table", "growth_table", "phases_table"]
+__all__ = ["cycles_table", "growth_table", "phases_table", "programs_line"]
 
 
 def phases_table(rows: Sequence[dict[str, Any]]) -> str:
@@ -26,6 +26,12 @@ def cycles_table(rows: Sequence[dict[str, Any]]) -> str:
         ratios = (_ratio(row[key]) for key in ("ratio", "to_plain"))
         lines.append([row["module"], row["host"], *times, *ratios, _cycle_target(row), _met(row)])
     return _table(lines)
+
+
+def programs_line(programs: Mapping[str, float]) -> str:
+    """What a C program needs for a library that has one function, by how that is linked."""
+    times = ", ".join(f"{_duration(seconds)} ({how})" for how, seconds in programs.items())
+    return f"a C program opens, calls and closes a bare library in {times}"
 
 
 def growth_table(rows: Sequence[dict[str, Any]]) -> str:

@@ -9,9 +9,9 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
-import pytest
 from conftest import Project
 
+from relib.bench.measure import rounds
 from relib.bench.ways import PHASES
 
 PYX = """
@@ -57,17 +57,16 @@ def test_each_edit_of_a_file_is_timed(project: Project, tmp_path: Path) -> None:
     assert (extension["name"], extension["kind"]) == ("fast", "cython")
     assert found["machine"].keys() >= {"relib", "python", "cython", "compiler", "cores", "load"}
     rows = {row["name"]: row for row in found["rows"]}
-    names = ["relib, instant", "relib, optimized", "relib, back to earlier", "floor"]
+    names = [f"relib, {tier}" for tier in ("instant", "optimized", "auto", "back to earlier")]
+    names.append("floor")
     assert list(rows) == names
     for row in rows.values():
         assert row["seconds"] > 0
-        assert len(row["edits"]) == (1 if row["name"] == "relib, optimized" else 3)
+        assert len(row["edits"]) == 3
         assert row["to_floor"] > 0
-    for tier in names[:2]:
+    for tier in names[:3]:
         assert rows[tier]["phases"].keys() >= {*PHASES}
         assert rows[tier]["unloaded"] is True
-    one = rows["relib, optimized"]  # a single edit: no medians
-    assert sum(one["phases"][phase] for phase in PHASES) == pytest.approx(one["seconds"])
     assert rows["floor"]["phases"].keys() == {"translate", "compile", "load"}
     assert "translate" not in rows["relib, back to earlier"]["phases"]  # it was in the store
     drawn = ElementTree.parse(chart).getroot()
@@ -102,3 +101,30 @@ def test_a_source_that_does_not_build_is_an_error(project: Project) -> None:
 def test_one_of_several_extensions_must_be_chosen(project: Project) -> None:
     project.write("pyproject.toml", '[tool.relib.extensions]\none = "one.pyx"\ntwo = "two.pyx"\n')
     assert "one, two" in bench(project, status=2).stderr
+
+
+def test_slow_ways_have_fewer_edits_but_enough_for_a_median() -> None:
+    # with one that is not counted: two quick ways, and two others
+    assert rounds(10, tiers=1, against=2) == 2 * 11 + 2 * 6
+    assert rounds(50, tiers=2, against=1) == 2 * 51 + 2 * 11
+    assert rounds(3, tiers=2, against=1) == 4 * 4
+
+
+def test_an_answer_that_is_there_before_it_is_asked_for_counts(project: Project) -> None:
+    """C has nothing that tells one edit from another but its version."""
+    project.write("plain.c", C)
+    told = project.run(
+        """
+        from pathlib import Path
+        from relib.bench import program
+
+        program.begin("plain.c", "plain", os.getcwd(), {"tier": "instant"})
+        source = Path("plain.c")
+        source.write_text(source.read_text() + "enum { edition = 1 };\\n")
+        while relib.get("plain").version == 1:
+            time.sleep(0.001)
+        first = program.answer(None, 1, 60)
+        say([first["cached"], first["unloaded"]])
+        """
+    )
+    assert told.value == [False, True]

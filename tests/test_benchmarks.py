@@ -2,36 +2,42 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
+import tarfile
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
 
-BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "run.py"
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
-pytestmark = pytest.mark.skipif(not BENCHMARK.exists(), reason="benchmarks are in a checkout only")
+pytestmark = pytest.mark.skipif(not BENCHMARKS.exists(), reason="benchmarks are in a checkout only")
 
 
-def run(*options: str) -> str:
+def run(*options: str | Path, cwd: Path, status: int = 0) -> str:
+    """As `make bench` runs it, but from another directory."""
     environ = {**os.environ, "CFLAGS": "-O0 -g0"}
     done = subprocess.run(
-        [sys.executable, str(BENCHMARK), *options],
+        [sys.executable, "-P", str(BENCHMARKS), *map(str, options)],
+        cwd=cwd,
         env=environ,
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         timeout=600,
     )
-    assert done.returncode == 0, done.stdout
+    assert done.returncode == status, done.stdout
     return done.stdout
 
 
 def test_the_benchmark_writes_what_it_measured(tmp_path: Path) -> None:
     file = tmp_path / "results.json"
-    output = run("--quick", "--json", str(file))
+    output = run("reloads", "--quick", "--json", file, cwd=tmp_path)
     results = json.loads(file.read_text())
 
     assert results["quick"] is True
@@ -59,5 +65,89 @@ def test_the_benchmark_writes_what_it_measured(tmp_path: Path) -> None:
 
 def test_one_measurement_can_be_asked_for(tmp_path: Path) -> None:
     file = tmp_path / "results.json"
-    run("--quick", "--only", "growth", "--json", str(file))
+    run("reloads", "--quick", "--only", "growth", "--json", file, cwd=tmp_path)
     assert {"growth"} == json.loads(file.read_text()).keys() - {"machine", "quick"}
+
+
+def test_save_to_answer_gives_a_table_json_and_a_chart(tmp_path: Path) -> None:
+    file, chart = tmp_path / "results.json", tmp_path / "chart.svg"
+    output = run(
+        *("save-to-answer", "--edits=1", "--only=small", "--against=setuptools"),
+        *("--json", file, "--plot", chart),
+        cwd=tmp_path,
+    )
+    [subject] = json.loads(file.read_text())["subjects"]
+    rows = {row["name"]: row for row in subject["rows"]}
+    names = [f"relib, {tier}" for tier in ("instant", "optimized", "auto", "back to earlier")]
+    assert list(rows) == [*names, "floor", "setuptools + restart"]
+    for row in rows.values():
+        assert row["seconds"] > 0, row["reason"]
+        assert row["name"] in output
+    targets = {target["row"]: target for target in subject["targets"]}
+    assert list(targets) == ["relib, instant", "relib, back to earlier"]
+    for name, target in targets.items():
+        assert target["target"] <= {"relib, instant": 0.075}.get(name, 0.020)
+        assert target["met"] == (target["seconds"] <= target["target"])
+    drawn = ElementTree.parse(chart).getroot()
+    assert {text.text for text in drawn.iter("{http://www.w3.org/2000/svg}text")} >= {*rows}
+
+
+def test_what_cannot_be_measured_does_not_end_the_rest(tmp_path: Path) -> None:
+    sdist, file = tmp_path / "broken.tar.gz", tmp_path / "results.json"
+    with tarfile.open(sdist, "w:gz") as archive:
+        source = b"def unfinished(:\n"
+        member = tarfile.TarInfo("cytoolz-0/cytoolz/itertoolz.pyx")
+        member.size = len(source)
+        archive.addfile(member, io.BytesIO(source))
+    output = run(
+        *("save-to-answer", "--edits=1", "--only=large", "--only=plain", "--against=pyximport"),
+        *("--itertoolz", sdist, "--json", file),
+        cwd=tmp_path,
+        status=1,
+    )
+    assert "large: not measured: " in output
+    large, plain = json.loads(file.read_text())["subjects"]
+    assert "itertoolz.pyx" in large["reason"]
+    assert next(row for row in plain["rows"] if row["name"] == "relib, instant")["seconds"] > 0
+
+
+def test_builds_of_any_source_are_timed_and_it_is_not_changed(tmp_path: Path) -> None:
+    """A C source of a package, too, with a header beside it."""
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "answer.h").write_text("#define ANSWER 42\n")
+    text = """
+        #include <Python.h>
+        #include "answer.h"
+        static PyModuleDef_Slot slots[] = {{0, NULL}};
+        static struct PyModuleDef definition = {
+            PyModuleDef_HEAD_INIT, "plain", NULL, 0, NULL, slots, NULL, NULL, NULL};
+        PyMODINIT_FUNC PyInit_plain(void) { return PyModuleDef_Init(&definition); }
+    """
+    plain = package / "plain.c"
+    plain.write_text(text)
+    for source in (BENCHMARKS / "sources" / "small.pyx", plain):
+        before = source.read_bytes()
+        lines = run("builds", source, "1", cwd=tmp_path).splitlines()
+        assert [line.split()[0] for line in lines[-5:]] == [
+            *("build", "translate", "compile", "floor", "back"),
+        ]
+        assert source.read_bytes() == before
+    assert {path.name for path in package.iterdir()} == {"__init__.py", "answer.h", "plain.c"}
+
+
+def test_the_memory_of_the_process_that_translates_is_measured(tmp_path: Path) -> None:
+    file = tmp_path / "results.json"
+    run("worker-memory", "--builds=2", "--only=small", "--json", file, cwd=tmp_path)
+    rows = json.loads(file.read_text())["subjects"]["small"]
+    assert [row["builds"] for row in rows] == [1, 2]
+    for row in rows:
+        assert row["processes"] == 1
+        assert 0 < row["resident"] <= row["most"]
+
+
+def test_every_benchmark_has_help(tmp_path: Path) -> None:
+    for name in ((), ("reloads",), ("save-to-answer",), ("builds",), ("worker-memory",)):
+        said = run(*name, "--help", cwd=tmp_path)
+        assert said.startswith(" ".join(("usage: benchmarks", *name)))

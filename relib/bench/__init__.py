@@ -1,4 +1,4 @@
 """How long it takes from a save to the new answer: relib, next to what one does without it.
 
-`relib bench` and benchmarks/save_to_answer.py in relib's repository both use it.
+`relib bench` and the benchmarks in relib's repository both use it.
 """

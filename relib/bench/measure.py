@@ -28,10 +28,11 @@ from relib.extension import Extension
 
 __all__ = ["Result", "Row", "machine", "measure", "rounds"]
 
-TIERS = ("instant", "optimized")
+TIERS = ("instant", "optimized", "auto")
 
 _SLOW = 5
-"""What takes long has one edit where the rest has so many."""
+"""What takes long has one edit where the rest has so many, but at least as many as this itself: of
+fewer, a median says little."""
 
 _NAMES = {
     "setuptools": "setuptools + restart",
@@ -123,8 +124,9 @@ def measure(
         extension: what to measure. Its files are not changed.
         config: the settings of its project.
         options: settings that were given besides those of the project.
-        edits: how many edits count, of the first tier and the floor; all others have a fifth.
-        tiers: ``"instant"``, ``"optimized"``, or both.
+        edits: how many edits count, of the first tier and the floor; all others have a fifth, but
+            no fewer than five if there are as many.
+        tiers: of ``"instant"``, ``"optimized"`` and ``"auto"``.
         against: what to compare with: of ``"setuptools"``, ``"magic"`` and ``"pyximport"``.
         step: called after each edit of any way.
 
@@ -171,7 +173,7 @@ def rounds(edits: int, tiers: int, against: int) -> int:
 
 
 def _few(edits: int) -> int:
-    return max(1, edits // _SLOW)
+    return min(edits, max(_SLOW, edits // _SLOW))
 
 
 def _measured(
@@ -210,6 +212,7 @@ def machine() -> dict[str, Any]:
     return {
         "relib": relib.__version__,
         "python": platform.python_version(),
+        "libc": "-".join(platform.libc_ver()),
         "cython": cython_version(),
         "compiler": find_toolchain("c", relib.load_config(Path.cwd())).version,
         "cores": os.cpu_count(),

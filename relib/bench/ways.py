@@ -70,7 +70,8 @@ class Relib(WithChild):
 
     Args:
         subject: the copy.
-        tier: ``"instant"`` or ``"optimized"``.
+        tier: ``"instant"``, ``"optimized"`` or ``"auto"``. With the last, the optimized build that
+            follows is waited for as well: it would slow down what is measured next.
         options: other settings.
         reverting: also go back to the earlier content after each edit.
         timeout: seconds that an answer may take.

@@ -38,7 +38,7 @@ _SLOW = re.compile(
 
 # Every mapping costs a load and an unload some microseconds, and so does making one read-only. Two
 # segments do: one to execute and one to write, where relib redirects imports (csrc/interpose.c).
-_FEW_MAPPINGS = ("-Wl,-z,norelro,-z,noseparate-code",)
+FEW_MAPPINGS = ("-Wl,-z,norelro,-z,noseparate-code",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ class Toolchain:
             last = _without_version_script(_without_slow(last) if self.quick else last)
             if self.family in ("gcc", "clang"):
                 # After Python's own flags, which may ask for RELRO; the extension's come later.
-                given = [*given, *_FEW_MAPPINGS]
+                given = [*given, *FEW_MAPPINGS]
                 # -Xlinker, since the path may have a comma, at which -Wl would split it
                 last += ["-Xlinker", f"--version-script={exports}"]
         return given, inputs, flags, last

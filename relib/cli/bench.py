@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_TIERS = ("instant", "optimized")
+_TIERS = ("instant", "optimized", "auto")
 _AGAINST = ("setuptools", "magic", "pyximport")
 
 _SAMPLE = '''\
@@ -68,8 +68,8 @@ def fib(long n):
     type=click.IntRange(1),
     default=10,
     show_default=False,
-    help="How many edits to time in the first tier; a fifth of them for all else but the floor. "
-    "By default 10.",
+    help="How many edits to time in the first tier and of the floor; of all else a fifth of them, "
+    "or five. By default 10.",
 )
 @click.option(
     "--against",

@@ -1,20 +1,15 @@
 """Measures what a reload costs and what it leaves behind, next to floors measured in the same run.
 
-    python benchmarks/run.py [--quick] [--only NAME] [--json FILE] [--itertoolz SDIST]
-
-relib must be importable: installed, or with its directory in PYTHONPATH. CC and CFLAGS hold as for
-any build. docs/benchmarks.md says what the figures mean.
+python -P benchmarks reloads [--quick] [--only NAME] [--json FILE] [--itertoolz SDIST]
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import shutil
 import tempfile
-import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +21,8 @@ import phases
 import tables
 from host import HOSTS
 from subjects import SOURCES, write_subjects
+
+from relib.bench.measure import machine
 
 __all__ = ["main"]
 
@@ -39,7 +36,7 @@ class Size:
     """How much is measured."""
 
     lines: int = 1800
-    reloads: int = 3
+    reloads: int = 5
     turns: int = 15
     cycles: int = 200
     hosts: tuple[tuple[str, int], ...] = tuple(HOSTS.items())
@@ -58,13 +55,13 @@ QUICK = Size(
 )
 
 
-def main() -> None:
-    """Run what the command line asks for."""
-    options = _parser().parse_args()
+def main(arguments: Sequence[str]) -> int:
+    """Run what the command line asks for; the exit status."""
+    options = _parser().parse_args(arguments)
     size = QUICK if options.quick else Size()
     chosen = options.only or ["phases", "cycles", "growth"]
     itertoolz = options.itertoolz and options.itertoolz.absolute()
-    results: dict[str, Any] = {"machine": _machine(), "quick": options.quick}
+    results: dict[str, Any] = {"machine": machine(), "quick": options.quick}
     print("  ".join(f"{key} {value}" for key, value in results["machine"].items()))
     directory = Path(tempfile.mkdtemp(prefix="relib-benchmark-"))
     try:
@@ -81,8 +78,7 @@ def main() -> None:
                 directory, dict(size.hosts), TARGETS, size.turns, size.cycles
             )
             print(tables.cycles_table(results["cycles"]))
-            program = results["cycles"][0]["program"]
-            print(f"a C program opens, calls and closes a bare library in {program * 1e6:.0f} µs")
+            print(tables.programs_line(results["cycles"][0]["programs"]))
         if "growth" in chosen:
             _say("Growth per load, use and unload")
             modules = ["trivial.c", "small.pyx", "rich.pyx"]
@@ -94,11 +90,12 @@ def main() -> None:
         shutil.rmtree(directory, ignore_errors=True)
     if options.json:
         options.json.write_text(json.dumps(results, indent=1) + "\n")
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     assert __doc__ is not None
-    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="benchmarks reloads", description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there, too")
     parser.add_argument(
         "--quick", action="store_true", help="a tenth of the work, to see that it runs"
@@ -118,31 +115,5 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _machine() -> dict[str, Any]:
-    try:
-        import relib
-    except ModuleNotFoundError:
-        raise SystemExit("relib is not installed, nor is its directory in PYTHONPATH") from None
-    from relib.building.toolchain import find_toolchain
-    from relib.building.translate import cython_version
-    from relib.config import load_config
-
-    return {
-        "relib": relib.__version__,
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "libc": "-".join(platform.libc_ver()),
-        "compiler": find_toolchain("c", load_config(Path.cwd())).version,
-        "cython": cython_version(),
-        "cflags": os.environ.get("CFLAGS", ""),
-        "load": round(os.getloadavg()[0], 2),
-        "date": time.strftime("%Y-%m-%d"),
-    }
-
-
 def _say(title: str) -> None:
     print(f"\n{title}\n")
-
-
-if __name__ == "__main__":
-    main()
