@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from conftest import Project, c_compiler
 from test_load import C_MODULE
 
@@ -244,5 +245,134 @@ report = a.unload()
 assert not report.unloaded and b.module.f(1) == 2 and b.module.make() == 3
 assert b.unload().unloaded
 until(lambda: not mapped("a"))
+"""
+    )
+
+
+# What is in the module, and what is called; {n} is the number of the version.
+CALLS = {
+    "defaults": ("def f(x={n}, *, k={n}): return x, k", "f()"),
+    "more parameters": ("def f({parameters}): return {n}", "f()"),
+    "lambda": ("f = lambda x={n}, *, k={n}: (x, k)", "f()"),
+    "closure": (
+        """
+def make(by):
+    def inner(x={n}): return x, by, {n}
+    return inner
+f = make({n})
+""",
+        "f()",
+    ),
+    "generator function": ("def f(x={n}):\n    yield x\n    yield {n}", "list(f())"),
+    "coroutine function": ("async def f(x={n}):\n    return x, {n}", "asyncio.run(f())"),
+    "asynchronous generator": (
+        "async def f(x={n}):\n    yield x\n    yield {n}",
+        "asyncio.run(everything(f()))",
+    ),
+    "decorated": (
+        """
+import functools
+def doubled(function):
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs): return [function(*args, **kwargs), {n}]
+    return wrapper
+@doubled
+def f(x={n}): return x
+""",
+        "f()",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", CALLS)
+def test_a_held_function_answers_as_the_new_one(project: Project, what: str) -> None:
+    source, call = CALLS[what]
+    texts = [
+        source.format(n=n, parameters=", ".join(f"p{each}={n}" for each in range(n)))
+        for n in (1, 2, 3)
+    ]
+    project.write("fast.pyx", texts[0])
+    project.run(
+        PREPARE
+        + f"""
+import asyncio, inspect
+async def everything(items): return [item async for item in items]
+module = relib.load("fast.pyx")
+from fast import f
+held, first = f, {call}
+signatures = {{str(inspect.signature(f))}}
+for text in {texts[1:]!r}:
+    edit("fast.pyx", text)
+    assert module.reload().require_unloaded()
+    now = {call}
+    assert str(now) == str(first).replace("1", str(module.version)), now
+    assert f is held is module.module.f
+    signature = inspect.signature(f)
+    assert signature == inspect.signature(module.module.f)
+    signatures.add(str(signature))
+assert len(signatures) == 3, signatures
+assert mapped("fast") == 1 and relib.retired() == []
+"""
+    )
+
+
+def test_methods_looked_up_on_the_class_are_the_new_ones(project: Project) -> None:
+    source = """
+        class C:
+            def m(self, x={n}): return x, {n}
+            @staticmethod
+            def s(x={n}): return x, {n}
+            @classmethod
+            def c(cls, x={n}): return x, {n}
+        cdef class D:
+            def m(self, x={n}): return x, {n}
+            @staticmethod
+            def s(x={n}): return x, {n}
+    """
+    project.write("fast.pyx", source.format(n=1))
+    project.run(
+        PREPARE
+        + f"""
+import inspect, textwrap
+source = textwrap.dedent({source!r})
+module = relib.load("fast.pyx")
+import fast
+for n in (2, 3, 4):
+    edit("fast.pyx", source.format(n=n))
+    assert module.reload().require_unloaded()
+    assert fast.C.m(fast.C()) == fast.C().m() == fast.C.s() == (n, n)
+    assert fast.D.m(fast.D()) == fast.D().m() == fast.D.s() == (n, n)
+    assert fast.C.c() == fast.C().c() == (n, n)
+    assert str(inspect.signature(fast.C.m)) == f"(self, x={{n}})"
+assert mapped("fast") == 1 and relib.retired() == []
+"""
+    )
+
+
+def test_attributes_of_a_held_function_follow_and_the_programs_stay(project: Project) -> None:
+    """Also when the decorator that gave it some is gone."""
+    decorated = """
+        import functools
+        def plain(function):
+            @functools.wraps(function)
+            def wrapper(*args, **kwargs): return function(*args, **kwargs)
+            return wrapper
+        @plain
+        def f(x=1): return x
+        f.edition, f.first = 1, True
+    """
+    project.write("fast.pyx", decorated)
+    project.run(
+        PREPARE
+        + """
+import inspect
+module = relib.load("fast.pyx")
+from fast import f
+f.tag = "mine"
+edit("fast.pyx", "def f(y=2): return y\\nf.edition = 2\\n")
+module.reload().require_unloaded()
+assert (f(), f.edition, f.tag) == (2, 2, "mine")
+assert str(inspect.signature(f)) == "(y=2)" and not hasattr(f, "__wrapped__")
+assert mapped("fast") == 1 and relib.retired() == []
 """
     )

@@ -46,6 +46,7 @@ def upgrade_functions(old: ModuleType, new: ModuleType, identities: Identities) 
         for function in followers:
             if id(function) not in done and function is not newer:
                 done[id(function)] = _native.become(function, newer)
+                _take_attributes(function, newer)
         if followers and new_names[name] is newer:
             new_names[name] = followers[0]
         remembering = [value for value in (*alive, old_names.get(name)) if _remembers(value)]
@@ -58,6 +59,15 @@ def upgrade_functions(old: ModuleType, new: ModuleType, identities: Identities) 
             old_names[name] = done[id(value)]
     identities.clear()
     identities.update(kept)
+
+
+def _take_attributes(function: Any, newer: Any) -> None:
+    """Let the attributes follow that the module's body gave the function; the program's stay."""
+    attributes = getattr(function, "__dict__", None)
+    if attributes is not None:  # a built-in function has none
+        # A decorator's, who may be gone: it would keep the old code, and its signature.
+        attributes.pop("__wrapped__", None)
+        attributes.update(vars(newer))
 
 
 def _own(value: Any, module: ModuleType) -> Any | None:
