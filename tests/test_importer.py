@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -625,3 +626,136 @@ def test_the_hook_is_light(project: Project) -> None:
     )
     assert outcome.value == []
     assert os.fspath(project.root) not in outcome.errors
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pip") is None, reason="pip is not installed")
+def test_what_pip_has_installed_editable_is_followed(project: Project) -> None:
+    """In src/ layout: what setuptools has compiled lies beside the source."""
+    source = project.write("src/pkg/fast.pyx", ANSWER.format(1))
+    project.write("src/pkg/__init__.py", "from .fast import answer\n")
+    project.write(
+        "pyproject.toml",
+        """
+        [build-system]
+        requires = ["setuptools", "Cython"]
+        build-backend = "setuptools.build_meta"
+        [project]
+        name = "pkg"
+        version = "1"
+        [tool.setuptools]
+        package-dir = {"" = "src"}
+        packages = ["pkg"]
+        """,
+    )
+    project.write(
+        "setup.py",
+        """
+        from setuptools import Extension, setup
+        setup(ext_modules=[Extension("pkg.fast", ["src/pkg/fast.pyx"])])
+        """,
+    )
+    site = project.root / "site"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
+    subprocess.run(
+        [*pip, "--no-build-isolation", "--target", site, "--editable", project.root],
+        env={**project.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
+        stdin=subprocess.DEVNULL,
+        check=True,
+        timeout=120,
+    )
+    assert [*source.parent.glob("fast.*.so")]
+    outcome = project.run(
+        f"""
+        import site
+        from pathlib import Path
+        site.addsitedir({str(site)!r})  # as Python does with its own site-packages
+        relib.install(watch=True)
+        from pkg import answer
+        assert answer() == 1
+        source = Path({str(source)!r})
+        assert relib.get("pkg.fast").extension.main == source
+        source.write_text("def answer(): return 2")
+        until(lambda: answer() == 2, 60)
+        relib.uninstall()
+        # and from another directory, by the package's name, in a process of its own
+        import subprocess
+        script = (
+            "import site; site.addsitedir(" + repr({str(site)!r}) + "); import relib\\n"
+            "relib.install(packages='pkg')\\nfrom pkg import answer\\nprint(answer())\\n"
+            "open(" + repr(str(source)) + ", 'w').write('def answer(): return 3')\\n"
+            "relib.get('pkg.fast').reload().require_unloaded(); print(answer())"
+        )
+        ran = subprocess.run([sys.executable, "-P", "-c", script], cwd="/", capture_output=True)
+        say([ran.stdout.decode().split(), ran.stderr.decode()])
+        """
+    )
+    assert outcome.value == [["2", "3"], ""]
+
+
+def test_under_xdist_one_process_builds(project: Project) -> None:
+    pytest.importorskip("xdist")
+    project.write("pyproject.toml", "")
+    project.write("src/pkg/__init__.py", "")
+    project.write("src/pkg/fast.pyx", ANSWER.format(4))
+    project.write("tests/conftest.py", "import relib\nrelib.install(tier='optimized')")
+    project.write(
+        "tests/test_fast.py",
+        """
+        import os, pytest, relib
+        from pkg import fast
+        @pytest.mark.parametrize("number", range(8))
+        def test_fast(number):
+            assert os.environ["PYTEST_XDIST_WORKER_COUNT"] == "2"
+            assert fast.answer() == 4
+            assert relib.get("pkg.fast").module is fast
+        """,
+    )
+    compiler = project.write(
+        "recording-cc",
+        f"""
+        #!/bin/sh
+        case " $* " in *" -c "*) echo "$$" >>"{project.root}/compilations";; esac
+        exec gcc "$@"
+        """,
+    )
+    compiler.chmod(0o755)
+    options = ["-q", "-n2", "-p", "no:cacheprovider", "-o", "pythonpath=src"]
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", *options],
+        cwd=project.root,
+        env={
+            **project.environ,
+            "CC": str(compiler),
+            "RELIB_STORE": str(project.root / "store"),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "8 passed" in ran.stdout
+    assert len((project.root / "compilations").read_text().split()) == 1
+
+
+def test_what_translates_is_there_before_the_first_save(project: Project) -> None:
+    """Also if all that was imported came from the store."""
+    project.write("fast.pyx", ANSWER.format(1))
+    project.run("relib.install(); import fast", RELIB_TIER="instant")
+    outcome = project.run(
+        """
+        from relib.building.pool import pool
+        relib.install(watch=True)
+        import fast
+        assert relib.get("fast").build.cached
+        until(pool.processes)
+        [pid] = pool.processes()
+        open("fast.pyx", "w").write("def answer(): return 2")
+        until(lambda: fast.answer() == 2, 60)
+        say(pool.processes() == [pid])
+        """,
+        RELIB_TIER="instant",
+    )
+    assert outcome.value is True
