@@ -245,7 +245,7 @@ visit(PyObject *object, void *argument)
 }
 
 /* How many of the members are instances of the version's own classes, or of classes that nobody
-   else refers to: those whose end runs code. */
+   else refers to, or have a finalizer (a suspended generator has): those whose end runs code. */
 static size_t
 count_instances(graph *g)
 {
@@ -257,13 +257,15 @@ count_instances(graph *g)
     for (size_t i = 0; i < g->count; i++) {
         member *at = &g->members[i];
         PyTypeObject *type = Py_TYPE(at->object);
-        if (!(type->tp_flags & Py_TPFLAGS_HEAPTYPE) || type == foreign || at->rank > FUNCTIONS ||
-            at->object == spec || at->object == loader)
-            continue;
-        at->instance = at->leaf || at->rank == INSTANCES || is_our_type(g, type);
-        count += at->instance;
-        if (!at->instance)
-            foreign = type;
+        at->instance = type->tp_finalize != NULL || type->tp_del != NULL;
+        if (!at->instance && (type->tp_flags & Py_TPFLAGS_HEAPTYPE) && at->rank <= FUNCTIONS &&
+            at->object != spec && at->object != loader) {
+            at->instance = at->leaf || at->rank == INSTANCES ||
+                           (type != foreign && is_our_type(g, type));
+            if (!at->instance)
+                foreign = type;
+        }
+        count += (size_t)at->instance;
     }
     return count;
 }

@@ -1,11 +1,14 @@
 #include "keeper.h"
 
+#include <structmember.h>
+
 PyTypeObject *relib_keeper_type;
 
 typedef struct {
     PyObject_HEAD
     PyObject *module;
     PyObject *itself; /* an owned reference, which only tp_clear drops */
+    relib_library *library;
     PyTypeObject **types; /* borrowed, each as often as an instance stands behind it */
     size_t type_count;
 } keeper;
@@ -43,14 +46,21 @@ relib_keeper_disarm(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(args))
 static PyObject *
 keeper_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs))
 {
-    PyObject *module;
-    if (!PyArg_ParseTuple(args, "O!:Keeper", &PyModule_Type, &module))
+    PyObject *module, *library;
+    if (!PyArg_ParseTuple(args, "O!O!:Keeper", &PyModule_Type, &module, relib_library_type,
+                          &library))
         return NULL;
+    if (((relib_library *)library)->keeper != NULL) {
+        PyErr_SetString(PyExc_ValueError, "the library has a keeper already");
+        return NULL;
+    }
     keeper *self = (keeper *)type->tp_alloc(type, 0);
     if (self == NULL)
         return NULL;
     self->module = Py_NewRef(module);
     self->itself = Py_NewRef((PyObject *)self);
+    self->library = (relib_library *)Py_NewRef(library);
+    self->library->keeper = (PyObject *)self;
     return (PyObject *)self;
 }
 
@@ -80,6 +90,9 @@ keeper_dealloc(keeper *self)
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     disarm(self);
+    if (self->library != NULL)
+        self->library->keeper = NULL;
+    Py_CLEAR(self->library);
     Py_CLEAR(self->module);
     type->tp_free((PyObject *)self);
     Py_DECREF(type);
@@ -91,7 +104,13 @@ relib_keeper_module(PyObject *object)
     return ((keeper *)object)->module;
 }
 
+static PyMemberDef keeper_members[] = {
+    {"module", T_OBJECT, offsetof(keeper, module), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
 static PyType_Slot keeper_slots[] = {
+    {Py_tp_members, keeper_members},
     {Py_tp_new, keeper_new},
     {Py_tp_traverse, keeper_traverse},
     {Py_tp_clear, keeper_clear},

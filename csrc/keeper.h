@@ -11,6 +11,10 @@
    keeper refers to itself, so it goes only when the collector clears it, which rejuvenate() puts
    last.
 
+   Its own end is the proof that the module has gone. A weak reference is none: Python up to 3.13
+   clears those to garbage before it runs finalizers, and one of these may bring everything back
+   (CPython 3.11-3.13, gc_collect_main: handle_weakrefs comes before finalize_garbage).
+
    And it stands in for objects that the collector does not know. An instance of a class without
    object fields refers to its class, and cannot be asked: the class, the module and the namespace
    that holds the instance would be a cycle that is never collected. Once it is shown that nothing
@@ -19,7 +23,7 @@
 #ifndef RELIB_KEEPER_H
 #define RELIB_KEEPER_H
 
-#include <Python.h>
+#include "library.h"
 
 extern PyTypeObject *relib_keeper_type;
 
@@ -33,7 +37,8 @@ void relib_keeper_arm(PyObject *keeper, PyTypeObject **types, size_t count);
 /* disarm() -> None. Ends what relib_keeper_arm began, on whatever keeper is left. */
 PyObject *relib_keeper_disarm(PyObject *self, PyObject *args);
 
-/* Adds Keeper to `module`. Needs the GIL. 0, or -1 with an exception. */
+/* Adds Keeper(module, library) to `module`; library->keeper is the keeper until it is freed.
+   Needs the GIL. 0, or -1 with an exception. */
 int relib_keeper_init(PyObject *module);
 
 #endif

@@ -250,6 +250,12 @@ library_get_instances(relib_library *self, void *Py_UNUSED(closure))
 }
 
 static PyObject *
+library_get_keeper(relib_library *self, void *Py_UNUSED(closure))
+{
+    return Py_NewRef(self->keeper != NULL ? self->keeper : Py_None);
+}
+
+static PyObject *
 library_get_created(relib_library *self, void *Py_UNUSED(closure))
 {
     return Py_NewRef(self->created);
@@ -274,6 +280,7 @@ static PyGetSetDef library_getset[] = {
     {"capsules", (getter)library_get_capsules, NULL, NULL, NULL},
     {"instances", (getter)library_get_instances, NULL, NULL, NULL},
     {"created", (getter)library_get_created, NULL, NULL, NULL},
+    {"keeper", (getter)library_get_keeper, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

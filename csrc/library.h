@@ -25,6 +25,7 @@ typedef struct {
     unsigned uses; /* RELIB_USES_*, interpose.h */
     PyObject *created; /* list of weak references; see interpose.h */
     Py_ssize_t created_limit; /* at this length the dead ones are dropped */
+    PyObject *keeper;  /* borrowed; NULL before it is made and once it is freed, see keeper.h */
     size_t instances;  /* of its classes, among what hangs together with its module */
     size_t capsules;   /* capsules alive that point into it; see interpose.h */
 } relib_library;

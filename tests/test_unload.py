@@ -338,3 +338,51 @@ def test_the_public_module_says_that_it_has_been_unloaded(stateful: Project) -> 
         assert module.unloaded and not again.unloaded
         """
     )
+
+
+def test_a_finalizer_that_runs_last_may_bring_the_module_back(project: Project) -> None:
+    project.write(
+        "mod.pyx",
+        """
+        # cython: language_level=3
+        cdef object hidden = None
+        def f(): return "f", [x for x in (1, 2)]
+        def keep(held, seen):
+            try: yield
+            finally: seen.append(held)
+        class Del:
+            def __init__(self, *held): self.held = held; self.me = self
+            def __del__(self): self.held[1].append(self.held[0])
+        def hide(o):
+            global hidden
+            hidden = o
+        """,
+    )
+    outcome = project.run(
+        """
+        seen = []
+        def keep(held, seen):
+            try: yield
+            finally: seen.append(held)
+        def generator(m, make):
+            made = make(m.f, seen)
+            next(made)
+            return made
+        def show(m, o): m.shown = o
+        for put in (show, lambda m, o: m.hide(o)):
+            for make in (lambda m: generator(m, keep), lambda m: generator(m, m.keep),
+                         lambda m: m.Del(m.f, seen)):
+                module = relib.load("mod.pyx")
+                put(module.module, make(module.module))
+                report = module.unload()
+                assert not report.unloaded and len(seen) == 1, (report, seen)
+                [pin] = report.pins
+                assert pin.kind == "object", pin
+                assert seen[0]() == ("f", [1, 2])
+                relib.reap()
+                assert mapped("mod") == 1 and seen[0]() == ("f", [1, 2])
+                seen.clear()
+                until(lambda: not mapped("mod"))
+        """
+    )
+    assert not outcome.errors

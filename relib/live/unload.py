@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,8 +87,8 @@ def _unload(version: Version, search: bool | None) -> tuple[Pin, ...]:
     pins = _let_instances_go(version, search) or _views(version)
     if pins:
         return pins
-    _give_up(version)
-    pins = _survivors(version) or _executing(library)
+    watched = _give_up(version)
+    pins = _survivors(version, watched) or _executing(library)
     version.seconds["collect"] = time.perf_counter() - started
     if pins:
         return pins
@@ -114,7 +115,7 @@ def _registered(version: Version) -> tuple[Pin, ...]:
         )
     if uses & _native.USES_FOR_EVER:
         pins.append(Pin("for ever", "it may have registered a hook that Python never takes back"))
-    if uses & _native.USES_LOOSE:
+    if uses & _native.USES_LOOSE or version.revived:
         pins.append(
             Pin("for ever", "it has made an object that cannot be watched and may still be in use")
         )
@@ -198,9 +199,13 @@ def _let_instances_go(version: Version, search: bool | None) -> tuple[Pin, ...]:
     return ()
 
 
-def _give_up(version: Version) -> None:
-    if version.held:
-        _collect(version, None)
+def _give_up(version: Version) -> bool:
+    """Free all of it; whether some of it is watched by weak references alone."""
+    if not version.held:
+        return False
+    watched = any(reference() is not None for reference in version.library.created)
+    _collect(version, None)
+    return watched
 
 
 def _collect(version: Version, names: list[str] | None) -> None:
@@ -226,10 +231,17 @@ def _forget(namespace: dict[str, object], names: list[str]) -> None:
             namespace[name] = None
 
 
-def _survivors(version: Version) -> tuple[Pin, ...]:
+def _survivors(version: Version, watched: bool) -> tuple[Pin, ...]:
     library = version.library
     alive: list[tuple[object, int]] = []
     module = version.alive()
+    if module is None and library.keeper is not None:
+        # A finalizer has brought it back, after the collector had cleared the weak references.
+        module = library.keeper.module
+        if module is None:
+            return (Pin("object", "what ties its namespace to its module"),)
+        version.alive = weakref.ref(module)
+        version.revived |= watched
     if module is not None:
         version.held.append(module)  # to look at it again next time
         del module

@@ -53,7 +53,7 @@ class Version:
     held: list[ModuleType]
     """The only strong reference that relib has to the module object; empty once given up."""
     alive: weakref.ref[ModuleType]
-    """Dead exactly when nothing made by this version's code is left."""
+    """Dead when nothing made by this version's code is left; see also csrc/keeper.h."""
     hold: Hold
     """Keeps the build in the store while it is mapped."""
     seconds: dict[str, float] = field(default_factory=dict)
@@ -62,6 +62,9 @@ class Version:
     """``"current"``, ``"retired"`` or ``"unloaded"``."""
     pins: tuple[Pin, ...] = ()
     """Why it is still mapped, as last looked at."""
+    revived: bool = False
+    """Whether a finalizer has brought back what the collector had given up, and with that made
+    relib lose sight of objects that were watched by weak references."""
     outside: int = 0
     """How many references from elsewhere there were when it was last looked at."""
     shared_types: tuple[str, ...] = ()
@@ -261,7 +264,7 @@ def _create(version: Version, spec: ModuleSpec) -> bool:
     namespace = module.__dict__
     # From here on the module object lives exactly as long as anything that runs its code:
     # see csrc/keeper.h.
-    namespace["__relib__"] = _native.Keeper(module)
+    namespace["__relib__"] = _native.Keeper(module, version.library)
     namespace["__spec__"] = spec
     namespace["__loader__"] = spec.loader
     namespace["__name__"] = build.name
