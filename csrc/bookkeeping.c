@@ -3,6 +3,7 @@
 
 #include <dlfcn.h>
 
+#include "pins.h"
 #include "symbols.h"
 
 static int
@@ -31,7 +32,7 @@ relib_bookkeeping_of(relib_bookkeeping *known, relib_range library)
     static uintptr_t libc;
     if (libc == 0)
         libc = (uintptr_t)dlsym(RTLD_DEFAULT, "gnu_get_libc_version");
-    *known = (relib_bookkeeping){.range = library, .libc = libc};
+    *known = (relib_bookkeeping){.range = library, .libc = libc, .keys = relib_key_table()};
     dl_iterate_phdr(describe, known);
 }
 
@@ -81,7 +82,9 @@ int
 relib_is_bookkeeping(const relib_bookkeeping *known, const relib_memory *memory,
                      const struct dl_phdr_info *info, uintptr_t place, uintptr_t value)
 {
-    return is_unwinder_cache(known, memory, place, value) ||
+    /* A key that has been deleted keeps its destructor (glibc 2.36, nptl/pthread_key_delete.c). */
+    return relib_range_holds(known->keys, place) ||
+           is_unwinder_cache(known, memory, place, value) ||
            (known->libc != 0 && relib_holds_address(info, known->libc) &&
             is_owned_by_handle(known, memory, place));
 }

@@ -1,5 +1,6 @@
 /* Pointers into a library that are no reason to keep it: those that the C library and the unwinder
-   keep about every library, and give up by themselves when it goes. */
+   keep about every library and give up by themselves when it goes, and those that are looked at
+   elsewhere. */
 #ifndef RELIB_BOOKKEEPING_H
 #define RELIB_BOOKKEEPING_H
 
@@ -16,9 +17,10 @@ typedef struct {
     relib_range segments[RELIB_MOST_SEGMENTS];
     size_t segment_count;
     uintptr_t libc; /* an address in the C library, or 0 */
+    relib_range keys;
 } relib_bookkeeping;
 
-/* Takes the loader's list lock for a moment. Needs no GIL. */
+/* Takes the loader's list lock for a moment. Needs the GIL. */
 void relib_bookkeeping_of(relib_bookkeeping *known, relib_range library);
 
 /* Whether `value`, the word at `place` in the data of the library `info`, is such a pointer.

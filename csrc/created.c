@@ -316,6 +316,38 @@ capsule_goes(PyObject *capsule)
         was.library->capsules--;
 }
 
+/* A free slot, or NULL without memory. */
+static capsule_note *
+new_slot(void)
+{
+    capsule_note *slot = capsule_slot(NULL);
+    if (slot != NULL)
+        return slot;
+    size_t room = capsule_room ? capsule_room * 2 : 64;
+    capsule_note *more = realloc(capsules, room * sizeof(*more));
+    if (more == NULL)
+        return NULL;
+    for (size_t i = capsule_room; i < room; i++)
+        more[i] = (capsule_note){NULL, NULL, NULL};
+    capsules = more;
+    slot = &capsules[capsule_room];
+    capsule_room = room;
+    return slot;
+}
+
+/* One that was noted has gone without our destructor, which somebody has replaced, if another has
+   its address now. */
+static void
+forget_last_owner(const PyObject *capsule)
+{
+    capsule_note *slot = capsule_slot(capsule);
+    if (slot == NULL)
+        return;
+    if (slot->library != NULL)
+        slot->library->capsules--;
+    *slot = (capsule_note){NULL, NULL, NULL};
+}
+
 PyObject *
 relib_hook_capsule(void *pointer, const char *name, PyCapsule_Destructor destructor)
 {
@@ -324,22 +356,14 @@ relib_hook_capsule(void *pointer, const char *name, PyCapsule_Destructor destruc
         library = owner_of(pointer);
     if (library == NULL)
         library = owner_of(name);
-    if (library == NULL)
-        return PyCapsule_New(pointer, name, destructor);
-    capsule_note *slot = capsule_slot(NULL);
-    if (slot == NULL) {
-        size_t room = capsule_room ? capsule_room * 2 : 64;
-        capsule_note *more = realloc(capsules, room * sizeof(*more));
-        if (more == NULL)
-            return PyErr_NoMemory();
-        for (size_t i = capsule_room; i < room; i++)
-            more[i].capsule = NULL;
-        capsules = more;
-        slot = &capsules[capsule_room];
-        capsule_room = room;
-    }
-    PyObject *capsule = PyCapsule_New(pointer, name, capsule_goes);
-    if (capsule != NULL) {
+    capsule_note *slot = library == NULL ? NULL : new_slot();
+    if (library != NULL && slot == NULL)
+        return PyErr_NoMemory();
+    PyObject *capsule = PyCapsule_New(pointer, name, library == NULL ? destructor : capsule_goes);
+    if (capsule == NULL)
+        return NULL;
+    forget_last_owner(capsule);
+    if (library != NULL) {
         /* A capsule with a name is an interface for other libraries, which keep the pointer.
            (Cython's capsules for virtual tables have none, and who uses one keeps the type.) */
         if (name != NULL)
@@ -348,6 +372,35 @@ relib_hook_capsule(void *pointer, const char *name, PyCapsule_Destructor destruc
         library->capsules++;
     }
     return capsule;
+}
+
+int
+relib_hook_capsule_destructor(PyObject *capsule, PyCapsule_Destructor destructor)
+{
+    relib_library *library = owner_of((void *)destructor);
+    capsule_note *slot =
+        PyCapsule_CheckExact(capsule) && PyCapsule_GetDestructor(capsule) == capsule_goes
+            ? capsule_slot(capsule)
+            : NULL;
+    if (slot != NULL) {
+        slot->destructor = destructor;
+        /* What it points at is another library's: this one cannot be told when it goes. */
+        if (library != NULL && library != slot->library)
+            library->uses |= RELIB_USES_LOOSE;
+        return 0;
+    }
+    if (library == NULL)
+        return PyCapsule_SetDestructor(capsule, destructor);
+    if ((slot = new_slot()) == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    if (PyCapsule_SetDestructor(capsule, capsule_goes) != 0)
+        return -1;
+    forget_last_owner(capsule);
+    *slot = (capsule_note){capsule, destructor, library};
+    library->capsules++;
+    return 0;
 }
 
 void

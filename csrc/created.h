@@ -30,6 +30,7 @@ PyObject *relib_hook_function(PyMethodDef *, PyObject *);
 PyObject *relib_hook_function_in(PyMethodDef *, PyObject *, PyObject *);
 PyObject *relib_hook_method(PyMethodDef *, PyObject *, PyObject *, PyTypeObject *);
 PyObject *relib_hook_capsule(void *, const char *, PyCapsule_Destructor);
+int relib_hook_capsule_destructor(PyObject *, PyCapsule_Destructor);
 PyObject *relib_hook_view_of_memory(char *, Py_ssize_t, int);
 PyObject *relib_hook_view_of_buffer(const Py_buffer *);
 PyObject *relib_hook_module(PyModuleDef *, int);

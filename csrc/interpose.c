@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "created.h"
+#include "pins.h"
 
 #if defined(__x86_64__)
 #define JUMP_SLOT R_X86_64_JUMP_SLOT
@@ -49,6 +50,7 @@ static const rule python_rules[] = {
     {"PyCFunction_NewEx", SAFE, relib_hook_function_in},
     {"PyCMethod_New", SAFE, relib_hook_method},
     {"PyCapsule_New", SAFE, relib_hook_capsule},
+    {"PyCapsule_SetDestructor", SAFE, relib_hook_capsule_destructor},
     {"PyMemoryView_FromMemory", SAFE, relib_hook_view_of_memory},
     {"PyMemoryView_FromBuffer", SAFE, relib_hook_view_of_buffer},
     {"PyModule_Create2", SAFE, relib_hook_module},
@@ -72,9 +74,10 @@ static const rule python_rules[] = {
     {"PyMem_SetAllocator", RELIB_USES_REGISTRIES, NULL},
     {"PyObject_SetArenaAllocator", RELIB_USES_REGISTRIES, NULL},
     {"_PyInterpreterState_SetEvalFrameFunc", RELIB_USES_REGISTRIES, NULL},
+    {"PyUnstable_Eval_RequestCodeExtraIndex", RELIB_USES_REGISTRIES, NULL},
+    {"_PyEval_RequestCodeExtraIndex", RELIB_USES_REGISTRIES, NULL},
     {"PyImport_FrozenModules", RELIB_USES_REGISTRIES, NULL},
     {"PyImport_Inittab", RELIB_USES_REGISTRIES, NULL},
-    {"PyUnstable_PerfTrampoline_SetPersistAfterFork", SAFE, NULL},
     {"PyEval_SetProfile", RELIB_USES_REGISTRIES, NULL},
     {"PyEval_SetTrace", RELIB_USES_REGISTRIES, NULL},
     {"PyEval_SetProfileAllThreads", RELIB_USES_REGISTRIES, NULL},
@@ -111,6 +114,16 @@ static const char *const safe_names[] = {
     "strerror", "strlen", "strncasecmp", "strncmp", "strncpy", "strpbrk", "strrchr", "strspn",
     "strstr", "strtod", "strtok", "strtol", "strtoll", "strtoul", "strtoull", "tan", "tanh",
     "tgamma", "time", "tolower", "toupper", "trunc", "usleep", "vfprintf", "vsnprintf", "write",
+};
+
+/* What is kept on the heap, in the kernel or in a form that cannot be read, where no search finds
+   it (glibc 2.36: exit functions have their address mangled, stdlib/on_exit.c; so do the functions
+   of a stream, libio/iofopncook.c). */
+static const char *const hidden_names[] = {
+    "__register_frame", "aio_fsync", "aio_read", "aio_read64", "aio_write", "aio_write64",
+    "fopencookie", "getaddrinfo_a", "lio_listio", "lio_listio64", "mq_notify", "on_exit",
+    "register_printf_function", "register_printf_modifier", "register_printf_specifier",
+    "register_printf_type", "sigaltstack", "timer_create",
 };
 
 /* libstdc++ and libgcc, which take no callbacks but for these. */
@@ -151,6 +164,12 @@ make_table(void)
         *slot_of(python_rules[i].name) = python_rules[i];
     for (size_t i = 0; i < Py_ARRAY_LENGTH(safe_names); i++)
         *slot_of(safe_names[i]) = (rule){safe_names[i], SAFE, NULL};
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(hidden_names); i++)
+        *slot_of(hidden_names[i]) = (rule){hidden_names[i], RELIB_USES_FOR_EVER, NULL};
+    if (relib_key_table().size == 0) {
+        *slot_of("pthread_key_create") = (rule){"pthread_key_create", RELIB_USES_FOR_EVER, NULL};
+        *slot_of("tss_create") = (rule){"tss_create", RELIB_USES_FOR_EVER, NULL};
+    }
     for (size_t i = 0; i < Py_ARRAY_LENGTH(cxx_registries); i++)
         *slot_of(cxx_registries[i]) = (rule){cxx_registries[i], RELIB_USES_REGISTRIES, NULL};
     table_made = 1;

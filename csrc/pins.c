@@ -61,6 +61,13 @@ all_keys(void)
     return known;
 }
 
+relib_range
+relib_key_table(void)
+{
+    const key *keys = all_keys();
+    return (relib_range){(uintptr_t)keys, keys == NULL ? 0 : PTHREAD_KEYS_MAX * sizeof(*keys)};
+}
+
 PyObject *
 relib_thread_keys(PyObject *Py_UNUSED(self), PyObject *args)
 {

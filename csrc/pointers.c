@@ -3,6 +3,7 @@
 
 #include <link.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "arguments.h"
 #include "bookkeeping.h"
@@ -155,7 +156,7 @@ search_library(struct dl_phdr_info *info, size_t size, void *argument)
     return 0;
 }
 
-/* --- what Python keeps on the heap ------------------------------------------------------------ */
+/* --- what is kept on the heap ----------------------------------------------------------------- */
 
 typedef struct {
     uintptr_t address;
@@ -199,6 +200,20 @@ search_thread_states(search *all)
     }
 }
 
+/* putenv() keeps the string that it is given; the list of them is on the heap. */
+static void
+search_environment(search *all)
+{
+    uintptr_t word = 0;
+    for (char **at = environ; at != NULL; at++) {
+        if (relib_memory_read(&all->memory, (uintptr_t)at, &word, sizeof(word)) != sizeof(word) ||
+            word == 0)
+            return;
+        if (relib_range_holds(all->range, word))
+            note(all, "", "environ", 0, word - all->range.low);
+    }
+}
+
 static void
 note_hook(void *argument, const char *registry, uintptr_t value)
 {
@@ -239,6 +254,7 @@ relib_pointers_into(PyObject *Py_UNUSED(self), PyObject *args)
     relib_mappings_open(&all->mappings);
     dl_iterate_phdr(search_library, all);
     search_thread_states(all);
+    search_environment(all);
     if (relib_search_hooks(&all->memory, all->range, note_hook, all) < 0)
         all->failed = 1;
     relib_mappings_close(&all->mappings);

@@ -307,6 +307,98 @@ HAZARDS: dict[str, tuple[str, str, str, str | None, str | None]] = {
         None,
         "held = None",
     ),
+    "deleted thread key": (
+        """
+        static pthread_key_t key;
+        static int execute(PyObject *m) { return pthread_key_create(&key, free); }
+        static void goes(void *value) { free(value); }
+        static PyObject *use(PyObject *self, PyObject *args) {
+            pthread_key_delete(key);
+            pthread_key_create(&key, goes);
+            pthread_key_delete(key);
+            Py_RETURN_NONE; }""",
+        "m.use()",
+        "held is None",
+        None,
+        "held = None",
+    ),
+    "buffer of a stream": (
+        """
+        static char buffer[4096];
+        static int execute(PyObject *m) { return setvbuf(stdout, buffer, _IOFBF, sizeof(buffer)); }
+        static PyObject *use(PyObject *self, PyObject *args) {
+            fflush(stdout);
+            setvbuf(stdout, NULL, _IONBF, 0);
+            Py_RETURN_NONE; }""",
+        "m.use",
+        "ctypes.CDLL(None).puts(b'printed') >= 0",
+        "pointer",
+        "held = held() and None",
+    ),
+    "string in the environment": (
+        """
+        static char entry[] = "RELIB__TEST=static";
+        static int execute(PyObject *m) { return putenv(entry); }
+        static PyObject *use(PyObject *self, PyObject *args) { Py_RETURN_NONE; }""",
+        "None",
+        "subprocess.run(['true']).returncode == 0",
+        "pointer",
+        "os.putenv('RELIB__TEST', 'of the program')",
+    ),
+    "exit function with an argument": (
+        """
+        static void late(int status, void *argument) { free(argument); }
+        static int execute(PyObject *m) { return on_exit(late, NULL); }
+        static PyObject *use(PyObject *self, PyObject *args) { Py_RETURN_NONE; }""",
+        "None",
+        "held is None",
+        "for ever",
+        None,
+    ),
+    "data of code objects": (
+        """
+        static void goes(void *value) { free(value); }
+        static int execute(PyObject *m) {
+        #if PY_VERSION_HEX >= 0x030C0000
+            Py_ssize_t index = PyUnstable_Eval_RequestCodeExtraIndex(goes);
+            return PyUnstable_Code_SetExtra(
+        #else
+            Py_ssize_t index = _PyEval_RequestCodeExtraIndex(goes);
+            return _PyCode_SetExtra(
+        #endif
+                PyFrame_GetCode(PyEval_GetFrame()), index, malloc(8)); }
+        static PyObject *use(PyObject *self, PyObject *args) { Py_RETURN_NONE; }""",
+        "None",
+        "held is None",
+        "pointer",
+        None,
+    ),
+    "destructor of a capsule of the program's": (
+        NOTHING
+        + """
+        static void goes(PyObject *capsule) { free(malloc(1)); }
+        static PyObject *use(PyObject *self, PyObject *args) {
+            PyObject *capsule = PyTuple_GET_ITEM(args, 0);
+            if (PyCapsule_SetDestructor(capsule, goes) < 0) return NULL;
+            return Py_NewRef(capsule); }""",
+        "m.use(capsule())",
+        "'capsule' in repr(held)",
+        "capsule",
+        "held = None",
+    ),
+    "destructor of a capsule of its own": (
+        NOTHING
+        + """
+        static void goes(PyObject *capsule) { free(malloc(1)); }
+        static PyObject *use(PyObject *self, PyObject *args) {
+            PyObject *capsule = PyCapsule_New(&kept, NULL, NULL);
+            if (PyCapsule_SetDestructor(capsule, goes) < 0) return NULL;
+            return capsule; }""",
+        "m.use()",
+        "'capsule' in repr(held)",
+        "capsule",
+        "held = None",
+    ),
     "submodule in sys.modules": (
         """
         static struct PyModuleDef inner = {PyModuleDef_HEAD_INIT, "mod.inner", NULL, -1, NULL};
@@ -332,8 +424,11 @@ def module(code: str, init: str = MULTI_PHASE) -> str:
 
 
 SCENARIO = """
-import types
+import ctypes, subprocess, types
 class Mine: pass
+capsule_of = ctypes.pythonapi.PyCapsule_New
+capsule_of.restype, capsule_of.argtypes = ctypes.py_object, [ctypes.c_void_p] * 3
+def capsule(): return capsule_of(1, None, None)
 gate, inside = threading.Event(), threading.Event()
 def in_thread(function):
     def run():

@@ -141,10 +141,6 @@ def _registered(version: Version) -> tuple[Pin, ...]:
 def _pointers(library: _native.Library) -> list[Pin]:
     found: dict[str, int] = {}
     for path, symbol, _offset, _target in _native.pointers_into(library.lo, library.hi):
-        # What libc keeps are exit handlers, which dlclose runs and removes itself
-        # (glibc 2.36, stdlib/cxa_finalize.c); signal handlers are the kernel's.
-        if Path(path).name.startswith(("libc.so", "libc-", "ld-linux")):
-            continue
         where = f"{symbol} of " if symbol else ""
         words = f"{where}{Path(path).name or 'the program'} points into its code"
         found[words] = found.get(words, 0) + 1
