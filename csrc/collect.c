@@ -17,7 +17,7 @@
 enum rank { INSTANCES, CONTAINERS, FUNCTIONS, NAMESPACE, TYPES, MODULE, KEEPER, RANKS };
 
 typedef struct {
-    PyObject *object; /* borrowed: nothing is freed while the GIL is held and no code runs */
+    PyObject *object; /* borrowed: nothing is freed while no code runs, the collector's included */
     Py_ssize_t outside;
     enum rank rank;
     char leaf;     /* not a container of the collector's */
@@ -32,6 +32,7 @@ typedef struct {
     uint32_t *index; /* open addressing: position + 1 */
     size_t slots;
     int failed;
+    int collecting; /* whether the collector was on, which up to Python 3.11 any allocation starts */
 } graph;
 
 /* --- the set of members ----------------------------------------------------------------------- */
@@ -99,6 +100,8 @@ release(graph *g)
 {
     PyMem_RawFree(g->members);
     PyMem_RawFree(g->index);
+    if (g->collecting)
+        PyGC_Enable();
 }
 
 /* --- what belongs to it ----------------------------------------------------------------------- */
@@ -270,7 +273,7 @@ count_instances(graph *g)
     return count;
 }
 
-/* Finds the sub-graph. 0, or -1 with an exception. */
+/* Finds the sub-graph, and keeps the collector off until release(). 0, or -1 with an exception. */
 static int
 explore(graph *g, PyObject *held, relib_library *library)
 {
@@ -288,6 +291,7 @@ explore(graph *g, PyObject *held, relib_library *library)
         if (g->name == NULL)
             return -1;
     }
+    g->collecting = PyGC_Disable();
     add(g, g->module, MODULE, 0);
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(library->created); i++) {
         PyObject *object = relib_created_alive(PyList_GET_ITEM(library->created, i));
@@ -483,20 +487,20 @@ arm(const graph *g)
 {
     PyObject *keeper = NULL;
     size_t count = 0;
-    PyTypeObject **types = PyMem_RawMalloc(g->count * sizeof(*types));
-    if (types == NULL)
+    relib_keeper_debt *debts = PyMem_RawMalloc(g->count * sizeof(*debts));
+    if (debts == NULL)
         return -1;
     for (size_t i = 0; i < g->count; i++) {
         PyTypeObject *type = Py_TYPE(g->members[i].object);
         if (g->members[i].rank == KEEPER)
             keeper = g->members[i].object;
         if (g->members[i].leaf && member_of(g, (PyObject *)type) != NULL)
-            types[count++] = type;
+            debts[count++] = (relib_keeper_debt){type, Py_REFCNT(type)};
     }
     if (keeper != NULL && count > 0)
-        relib_keeper_arm(keeper, types, count);
+        relib_keeper_arm(keeper, debts, count);
     else
-        PyMem_RawFree(types);
+        PyMem_RawFree(debts);
     return 0;
 }
 
@@ -520,7 +524,9 @@ relib_rejuvenate(PyObject *Py_UNUSED(self), PyObject *args)
                           &last) ||
         explore(&g, held, (relib_library *)library) < 0)
         return NULL;
-    if (arm(&g) < 0) {
+    /* Before the last time some of the leaves are freed on the way, and their references with them:
+       the keeper would report one too many (a debug build of Python stops there). */
+    if (last && arm(&g) < 0) {
         release(&g);
         return PyErr_NoMemory();
     }

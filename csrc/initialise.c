@@ -28,13 +28,14 @@ relib_create(PyObject *Py_UNUSED(self), PyObject *args)
         return NULL;
     }
     if (PyErr_Occurred()) {
-        /* As CPython's own importer sees it (Python/importdl.c): the extension is broken. */
-        Py_DECREF(made);
+        /* As CPython's own importer sees it (Python/importdl.c): the extension is broken. A
+           definition lies in the library and is not counted. */
+        if (!PyObject_TypeCheck(made, &PyModuleDef_Type))
+            Py_DECREF(made);
         return NULL;
     }
     if (!PyObject_TypeCheck(made, &PyModuleDef_Type))
         return Py_BuildValue("(NO)", made, Py_True);
-    /* The definition lies in the library and is not counted: no reference to give back. */
     PyObject *module = PyModule_FromDefAndSpec((PyModuleDef *)made, spec);
     return module == NULL ? NULL : Py_BuildValue("(NO)", module, Py_False);
 }

@@ -9,8 +9,8 @@ typedef struct {
     PyObject *module;
     PyObject *itself; /* an owned reference, which only tp_clear drops */
     relib_library *library;
-    PyTypeObject **types; /* borrowed, each as often as an instance stands behind it */
-    size_t type_count;
+    relib_keeper_debt *debts;
+    size_t debt_count;
 } keeper;
 
 static keeper *armed; /* borrowed; at most one, for the length of one collection */
@@ -18,21 +18,21 @@ static keeper *armed; /* borrowed; at most one, for the length of one collection
 static void
 disarm(keeper *self)
 {
-    PyMem_RawFree(self->types);
-    self->types = NULL;
-    self->type_count = 0;
+    PyMem_RawFree(self->debts);
+    self->debts = NULL;
+    self->debt_count = 0;
     if (armed == self)
         armed = NULL;
 }
 
 void
-relib_keeper_arm(PyObject *object, PyTypeObject **types, size_t count)
+relib_keeper_arm(PyObject *object, relib_keeper_debt *debts, size_t count)
 {
     if (armed != NULL)
         disarm(armed);
     armed = (keeper *)object;
-    armed->types = types;
-    armed->type_count = count;
+    armed->debts = debts;
+    armed->debt_count = count;
 }
 
 PyObject *
@@ -70,8 +70,11 @@ keeper_traverse(keeper *self, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(self->module);
     Py_VISIT(self->itself);
-    for (size_t i = 0; i < self->type_count; i++)
-        Py_VISIT(self->types[i]);
+    /* After the finalizers the collector asks a second time (handle_resurrected_objects), and they
+       may have freed an instance: then too few references are reported, never too many. */
+    for (size_t i = 0; i < self->debt_count; i++)
+        if (Py_REFCNT(self->debts[i].type) >= self->debts[i].references)
+            Py_VISIT(self->debts[i].type);
     return 0;
 }
 

@@ -30,9 +30,15 @@ extern PyTypeObject *relib_keeper_type;
 /* The module that a keeper keeps, borrowed, or NULL. */
 PyObject *relib_keeper_module(PyObject *keeper);
 
-/* From now until relib_keeper_disarm the keeper reports a reference to each of the `count` types,
-   which its instances own. Takes over `types`, made with PyMem_RawMalloc. Needs the GIL. */
-void relib_keeper_arm(PyObject *keeper, PyTypeObject **types, size_t count);
+/* A reference that an instance owns. */
+typedef struct {
+    PyTypeObject *type;    /* borrowed */
+    Py_ssize_t references; /* to the type, from anywhere, when the keeper was told */
+} relib_keeper_debt;
+
+/* From now until relib_keeper_disarm the keeper reports these references. Takes over `debts`, made
+   with PyMem_RawMalloc. Needs the GIL. */
+void relib_keeper_arm(PyObject *keeper, relib_keeper_debt *debts, size_t count);
 
 /* disarm() -> None. Ends what relib_keeper_arm began, on whatever keeper is left. */
 PyObject *relib_keeper_disarm(PyObject *self, PyObject *args);

@@ -476,3 +476,37 @@ def test_what_c_leaves_behind_is_known(project: Project, hazard: str, init: str)
         )
     )
     assert not outcome.errors
+
+
+def test_garbage_is_not_collected_while_it_is_looked_at(project: Project) -> None:
+    project.write(
+        "mod.c",
+        module(
+            NOTHING
+            + """
+        static PyObject *use(PyObject *self, PyObject *args) {
+            return PyCFunction_New(&hello_method, NULL); }"""
+        ),
+    )
+    outcome = project.run(
+        """
+        from relib import _native
+        class Box: pass
+        version = relib.load("mod.c").current
+        use = version.held[0].use
+        pairs = [(n, n) for n in range(5000)]  # no memory is left that has been a pair
+        gc.disable()
+        for _ in range(100):
+            box = Box()
+            box.itself, box.function = box, use()
+        del box
+        _native.members(version.held, version.library)  # leaves one: for the arguments
+        gc.set_threshold(1)
+        gc.enable()
+        found = _native.held_from_outside(version.held, version.library)
+        gc.disable()
+        functions = [one for one, _ in found if type(one) is type(use) and one is not use]
+        assert len(functions) == 100 and all(function() == 42 for function in functions)
+        """
+    )
+    assert not outcome.errors

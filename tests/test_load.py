@@ -306,6 +306,10 @@ def test_a_missing_symbol_is_named(project: Project) -> None:
     [
         ("return NULL;", "without setting an exception"),
         ('PyErr_SetString(PyExc_ValueError, "no luck"); return NULL;', "no luck"),
+        (
+            'PyErr_SetString(PyExc_ValueError, "no luck"); return PyModuleDef_Init(&definition);',
+            "no luck",
+        ),
     ],
 )
 def test_an_init_function_that_fails_is_reported(project: Project, body: str, words: str) -> None:
