@@ -163,8 +163,7 @@ class _Job:
         said: list[Diagnostic] = []
         failed: list[Finished] = []
         results = self._run([_quicker(unit.command, unit) for unit in units])
-        if any(result is not None and result.returncode != 0 for result in results):
-            # What is said of an error is about the real headers.
+        if any(map(_is_to_be_tried_again, results, units)):
             results = self._run([unit.command for unit in units])
         for unit, result in zip(units, results, strict=True):
             if result is not None and self._failed(result, unit.toolchain, unit.object_, said):
@@ -193,11 +192,9 @@ class _Job:
         )
         said: list[Diagnostic] = []
         result = self._run([_quicker(command, unit)], brief=True)[0]
-        assert result is not None
-        if result.returncode != 0 and unit.prepared is not None:
-            # What is said of an error is about the real headers.
+        if _is_to_be_tried_again(result, unit):
             result = self._run([command], brief=True)[0]
-            assert result is not None
+        assert result is not None
         if self._failed(result, toolchain, unfinished, said):
             _check_readable(unit.source, self.extension.name)
             at_fault = any(d.severity == "error" and d.line for d in said)
@@ -321,6 +318,12 @@ def _quicker(command: Sequence[str], unit: _Unit) -> Sequence[str]:
         return command
     words = len(unit.toolchain.command)
     return [*command[:words], f"-I{unit.prepared.directory}", *command[words:]]
+
+
+def _is_to_be_tried_again(result: Finished | None, unit: _Unit) -> bool:
+    """Whether it has failed with a prepared header: what is said of it is to be about real ones."""
+    failed = result is not None and result.returncode != 0 and not result.expired
+    return failed and unit.prepared is not None
 
 
 def _check_readable(source: Path, name: str) -> None:
