@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from privileges import without_privileges
 
 from relib.config import Config, load_config
 from relib.errors import (
@@ -287,7 +288,7 @@ def test_what_is_no_readable_source_is_refused(root: Path) -> None:
         find_extension(".")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@without_privileges
 def test_a_source_that_may_not_be_read_is_refused(root: Path) -> None:
     write(root, {"fast.pyx": "", "dir/fast.pyx": ""})
     (root / "fast.pyx").chmod(0)

@@ -15,9 +15,6 @@ from relib.errors import BadName, ProjectError
 from relib.extension import Extension
 from relib.project import find_extension, read_project
 
-pytest.importorskip("setuptools")
-pytest.importorskip("Cython")
-
 
 def write(root: Path, files: dict[str, str]) -> None:
     for name, text in files.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from Cython.Build import Dependencies
 
 from relib.declared.cimports import package_include_dirs, survey
 from relib.declared.source_facts import read_facts
@@ -35,8 +36,7 @@ PATH = Path("fast.pyx")
     ],
 )
 def test_lists_are_read_as_cython_reads_them(text: str) -> None:
-    dependencies = pytest.importorskip("Cython.Build.Dependencies")
-    assert parse_list(text) == dependencies.parse_list(text)
+    assert parse_list(text) == Dependencies.parse_list(text)
 
 
 @pytest.mark.parametrize(
@@ -59,8 +59,7 @@ def test_lists_are_read_as_cython_reads_them(text: str) -> None:
     ],
 )
 def test_headers_are_read_as_cython_reads_them(text: str) -> None:
-    dependencies = pytest.importorskip("Cython.Build.Dependencies")
-    expected = dict(dependencies.DistutilsInfo(text).values)
+    expected = dict(Dependencies.DistutilsInfo(text).values)
     header = parse_cython_header(text, PATH)
     assert header.language == expected.pop("language", None)
     macros = expected.pop("define_macros", None)
@@ -115,7 +114,6 @@ def test_c_sources_have_headers_in_their_comments() -> None:
 
 
 def test_a_header_wins_over_what_is_declared_as_in_cythonize() -> None:
-    dependencies = pytest.importorskip("Cython.Build.Dependencies")
     from distutils.extension import Extension
 
     text = (
@@ -131,8 +129,8 @@ def test_a_header_wins_over_what_is_declared_as_in_cythonize() -> None:
         language="c",
         extra_objects=["o.o"],
     )
-    base = dependencies.DistutilsInfo(exn=declared)
-    expected = dependencies.DistutilsInfo(text).merge(base).values
+    base = Dependencies.DistutilsInfo(exn=declared)
+    expected = Dependencies.DistutilsInfo(text).merge(base).values
     for key, value in base.values.items():  # as create_extension_list() does
         expected.setdefault(key, value)
     joined = parse_cython_header(text, PATH).over(
@@ -216,10 +214,9 @@ def test_cimports_are_found_where_cython_finds_them(tmp_path: Path) -> None:
 
 
 def test_cimports_agree_with_cython(tmp_path: Path) -> None:
-    dependencies = pytest.importorskip("Cython.Build.Dependencies")
     path = tmp_path / "fast.pyx"
     path.write_text(CIMPORTS)
-    cimports, includes, externs, _ = dependencies.parse_dependencies(str(path))
+    cimports, includes, externs, _ = Dependencies.parse_dependencies(str(path))
     facts = read_facts(path)
     # Cython leaves the " as EQ" in its name, and the dots of "from . cimport" one too many
     named = {name for name in cimports if " " not in name and not name.startswith(".")}

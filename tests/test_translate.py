@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from building_project import environ_with_relib, wait_for_end
+from privileges import without_privileges
 
 import relib
 from relib.building import translate as translate_module
@@ -462,12 +463,14 @@ def test_a_source_that_is_a_directory(project: Project) -> None:
         project.translate(project.root / "dir.pyx")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read anything")
+@pytest.mark.usefixtures("no_process")
+@without_privileges
 def test_a_source_without_permission(project: Project) -> None:
     source = project.write("secret.pyx", "x = 1\n")
     source.chmod(0)
     with pytest.raises(SourceUnreadable):
         project.translate(source)
+    pool.stop()  # it is without privileges too
 
 
 def test_an_included_file_that_is_a_directory(project: Project) -> None:
