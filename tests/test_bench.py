@@ -9,6 +9,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
+import pytest
 from conftest import Project
 
 from relib.bench.measure import rounds
@@ -82,6 +83,8 @@ def test_other_ways_are_timed_with_the_same_edits(project: Project) -> None:
 
     rows = {row["name"]: row for row in found["rows"]}
     assert "relib, optimized" not in rows
+    one = rows["relib, instant"]  # a single edit: no medians, whose sum is no median
+    assert sum(one["phases"][phase] for phase in PHASES) == pytest.approx(one["seconds"])
     assert rows["setuptools + restart"]["seconds"] > 0, rows["setuptools + restart"]["reason"]
     assert rows["setuptools + restart"]["phases"].keys() == {"build", "restart"}
 

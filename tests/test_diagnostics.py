@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
-import importlib
 import os
 import re
 import shutil
@@ -322,14 +320,3 @@ def test_a_very_long_line_is_cut_around_the_column() -> None:
     _, source, mark = shown.splitlines()
     assert len(source) <= 200
     assert source[mark.index("^") :].startswith("HERE")
-
-
-@pytest.mark.parametrize(
-    "module",
-    [
-        *("compile", "compilers", "depfiles", "diagnostics", "elf", "failures", "generated"),
-        *("processes", "tinycc", "toolchain"),
-    ],
-)
-def test_the_examples_run(module: str) -> None:
-    assert doctest.testmod(importlib.import_module(f"relib.building.{module}")).failed == 0

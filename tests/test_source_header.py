@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from Cython.Build import Dependencies
+from declared_project import write
 
 from relib.declared.cimports import package_include_dirs, survey
 from relib.declared.source_facts import read_facts
@@ -242,13 +243,6 @@ def test_any_file_can_be_read(tmp_path: Path, contents: bytes, cimports: tuple[s
     path = tmp_path / "fast.pyx"
     path.write_bytes(contents)
     assert read_facts(path).cimports == cimports
-
-
-def write(root: Path, files: dict[str, str]) -> None:
-    for name, text in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
 
 
 def look(source: Path, *include_path: str) -> tuple[Header, set[str], tuple[str, ...]]:

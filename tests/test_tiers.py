@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from building_project import Project
-from compilations import evaluate
+from compilations import evaluate, forget_environment
 
 from relib.building.builder import Build, build_extension
 from relib.building.tiers import plans
@@ -44,8 +44,7 @@ MODULE = """
 
 @pytest.fixture(autouse=True)
 def nothing_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("CC", "CXX", "CFLAGS", "CXXFLAGS", "CPPFLAGS", "LDFLAGS", "LDSHARED"):
-        monkeypatch.delenv(name, raising=False)
+    forget_environment(monkeypatch)
 
 
 @pytest.fixture

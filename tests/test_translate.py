@@ -537,16 +537,6 @@ def test_a_process_can_be_started_beforehand(project: Project) -> None:
 
 
 @pytest.mark.usefixtures("no_process")
-def test_a_process_that_was_killed_while_idle_is_replaced(project: Project) -> None:
-    source = project.write("fast.pyx", "x = 1\n")
-    project.translate(source)
-    (pid,) = pool.processes()
-    os.kill(pid, signal.SIGKILL)
-    project.translate(source)
-    assert pool.processes() != [pid]
-
-
-@pytest.mark.usefixtures("no_process")
 def test_a_process_that_dies_at_work_fails_that_build_only(
     project: Project, blocked: Blocked
 ) -> None:
