@@ -18,19 +18,6 @@ from relib.building.toolchain import Toolchain, find_toolchain
 from relib.config import Config, load_config
 from relib.extension import Extension
 
-C_COMPILERS = [
-    pytest.param(
-        name, marks=pytest.mark.skipif(shutil.which(name) is None, reason=f"{name} is not there")
-    )
-    for name in ("gcc", "clang", "tcc")
-]
-CXX_COMPILERS = [
-    pytest.param(
-        name, marks=pytest.mark.skipif(shutil.which(name) is None, reason=f"{name} is not there")
-    )
-    for name in ("g++", "clang++")
-]
-
 MODULE_C = """
     #include <Python.h>
     static PyObject *answer(PyObject *self, PyObject *ignored) {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import textwrap
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from compilers import C_COMPILERS
 
 HERE = Path(__file__).parent
 
@@ -120,16 +120,4 @@ def project_at(root: Path, store: Path) -> Project:
     return Project(root, environ)
 
 
-def _compilers(*names: str) -> list[object]:
-    return [
-        pytest.param(
-            name,
-            marks=() if shutil.which(name) else pytest.mark.skip(reason=f"{name} is not installed"),
-        )
-        for name in names
-    ]
-
-
-c_compiler: Callable[..., pytest.MarkDecorator] = pytest.mark.parametrize(
-    "cc", _compilers("gcc", "clang", "tcc")
-)
+c_compiler: Callable[..., pytest.MarkDecorator] = pytest.mark.parametrize("cc", C_COMPILERS)

@@ -13,14 +13,13 @@ from textwrap import dedent
 import pytest
 from building_project import environ_with_relib, wait_for_end
 from compilations import (
-    C_COMPILERS,
-    CXX_COMPILERS,
     MODULE_C,
     Workplace,
     evaluate,
     forget_environment,
     read_elf,
 )
+from compilers import C_COMPILERS, CXX_COMPILERS
 
 from relib.building.depfiles import read_depfile
 from relib.errors import (

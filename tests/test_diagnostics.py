@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sysconfig
 from pathlib import Path
 
 import pytest
-from compilations import C_COMPILERS, Workplace
+from compilations import Workplace
+from compilers import C_COMPILERS, needs
 
 from relib.building import tinycc
 from relib.building.diagnostics import Diagnostic, parse_compiler, show
@@ -118,7 +118,7 @@ def test_options_that_are_unknown_are_told(place: Workplace, compiler: str) -> N
     assert error.line == 0
 
 
-@pytest.mark.skipif(shutil.which("clang") is None, reason="clang is not there")
+@needs("clang")
 def test_flags_that_a_step_has_no_use_for_are_no_warning(place: Workplace) -> None:
     place.write("x.c", "int x;")
     output = said(place, "clang", "-Wl,-O1", "-c", "x.c")

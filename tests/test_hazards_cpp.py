@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
+from compilers import CXX_COMPILERS
 from conftest import Project
 
 MODULE = """
@@ -81,15 +80,7 @@ CODE = {
             return PyLong_FromLong(kept->f() + dynamic_cast<Derived &>(*other).f()); }""",
 }
 
-cxx = pytest.mark.parametrize(
-    "cxx",
-    [
-        pytest.param(
-            name, marks=() if shutil.which(name) else pytest.mark.skip(reason=f"no {name}")
-        )
-        for name in ("g++", "clang++")
-    ],
-)
+cxx = pytest.mark.parametrize("cxx", CXX_COMPILERS)
 
 
 @pytest.mark.parametrize("what", CODE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from compilers import CXX_COMPILERS
 from conftest import Project, c_compiler
 
 FIB = """
@@ -121,12 +122,8 @@ def test_a_c_file_is_loaded_and_goes(project: Project, cc: str, text: str) -> No
     )
 
 
-@pytest.mark.parametrize("cxx", ["g++", "clang++"])
+@pytest.mark.parametrize("cxx", CXX_COMPILERS)
 def test_a_cpp_file_with_exceptions_is_loaded_and_goes(project: Project, cxx: str) -> None:
-    import shutil
-
-    if shutil.which(cxx) is None:
-        pytest.skip(f"{cxx} is not installed")
     project.write("spam.cpp", CPP_MODULE)
     assert (
         project.run(

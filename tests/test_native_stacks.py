@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from compilers import needs
 from conftest import Project
 from native_libraries import Scenario, compile_library
 
@@ -64,7 +65,7 @@ BUILDS = [
         cc,
         flags,
         id=f"{cc} {' '.join(flags)}",
-        marks=pytest.mark.skipif(shutil.which(cc) is None, reason=f"{cc} is not installed"),
+        marks=needs(cc),
     )
     for cc, flags in (
         ("gcc", ("-O0",)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -16,11 +15,12 @@ from compilations import (
     link_words,
     read_elf,
 )
+from compilers import needs
 
 from relib.building.toolchain import Toolchain
 from relib.errors import BuildError, CompilerMissing
 
-pytestmark = pytest.mark.skipif(shutil.which("tcc") is None, reason="tcc is not there")
+pytestmark = needs("tcc")
 
 
 @pytest.fixture

@@ -11,14 +11,12 @@ from pathlib import Path
 import pytest
 from building_project import Project
 from compilations import evaluate, forget_environment
+from compilers import needs
 
 from relib.building.builder import Build, build_extension
 from relib.building.tiers import plans
 from relib.config import load_config
 from relib.errors import BuildError, ConfigError
-
-needs_tcc = pytest.mark.skipif(shutil.which("tcc") is None, reason="tcc is not there")
-needs_clang = pytest.mark.skipif(shutil.which("clang") is None, reason="clang is not there")
 
 TIERS = ("instant", "optimized")
 OF_COMPILER = """
@@ -88,7 +86,7 @@ def without(monkeypatch: pytest.MonkeyPatch, directory: Path, *programs: str) ->
 # --- selection -----------------------------------------------------------------------------------
 
 
-@needs_tcc
+@needs("tcc")
 def test_instant_is_tcc_where_it_can(project: Project) -> None:
     write(project)
     built = build(project, tier="instant")
@@ -159,7 +157,7 @@ def test_an_unknown_tier_is_an_error(project: Project) -> None:
         build(project, tier="fast")
 
 
-@needs_tcc
+@needs("tcc")
 def test_a_compiler_that_is_named_does_not_keep_tcc_from_instant_builds(project: Project) -> None:
     project.options["cc"] = "gcc"
     write(project)
@@ -173,7 +171,7 @@ def test_a_compiler_that_is_named_does_not_keep_tcc_from_instant_builds(project:
     assert families == ["tcc", "gcc", "gcc"]
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not there")
+@needs("g++")
 def test_cplusplus_is_built_by_the_project_s_own_compiler(project: Project) -> None:
     write(project, name="fast.cpp")
     built = build(project, "fast.cpp", tier="instant")
@@ -213,7 +211,7 @@ def test_macros_directories_and_the_standard_hold_in_both_tiers(
     assert answer(build(project, tier=tier)) == "42"
 
 
-@needs_tcc
+@needs("tcc")
 @pytest.mark.parametrize(("flag", "strict"), [("-std=c99", 1), ("-std=gnu99", 0)])
 def test_an_older_standard_is_seen_by_the_code(project: Project, flag: str, strict: int) -> None:
     seen = "#ifdef __STRICT_ANSI__\n#define STRICT 1\n#else\n#define STRICT 0\n#endif\n"
@@ -247,7 +245,7 @@ UNFIT = [
 ]
 
 
-@needs_tcc
+@needs("tcc")
 @pytest.mark.parametrize(("text", "flags", "why"), UNFIT)
 def test_what_tcc_cannot_be_trusted_with_is_built_by_another_and_said_once(
     project: Project,
@@ -292,7 +290,7 @@ def recording_tcc(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return calls
 
 
-@needs_tcc
+@needs("tcc")
 def test_a_compiler_is_not_tried_again_while_the_reason_is_there(
     project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -319,7 +317,7 @@ def test_a_compiler_is_not_tried_again_while_the_reason_is_there(
     assert tried() == 3
 
 
-@needs_tcc
+@needs("tcc")
 def test_a_reason_in_a_header_lasts_for_as_long_as_it_is_included(
     project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -334,7 +332,7 @@ def test_a_reason_in_a_header_lasts_for_as_long_as_it_is_included(
     assert compiler(build(project, tier="instant")) == TCC
 
 
-@needs_tcc
+@needs("tcc")
 def test_assembly_in_a_header_of_the_project_counts(project: Project) -> None:
     project.options["cc"] = "gcc"
     project.write("near.h", 'static int f(void) { __asm__("nop"); return 0; }\n')
@@ -342,7 +340,7 @@ def test_assembly_in_a_header_of_the_project_counts(project: Project) -> None:
     assert compiler(build(project, tier="instant")) == PLAIN
 
 
-@needs_tcc
+@needs("tcc")
 def test_what_is_known_is_known_in_the_next_process_too(
     project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -11,13 +11,10 @@ from pathlib import Path
 
 import pytest
 from compilations import Workplace, compile_words, forget_environment, in_order, link_words
+from compilers import needs
 
 from relib.building.toolchain import find_toolchain
 from relib.errors import CompilerMissing, ConfigError
-
-needs_clang = pytest.mark.skipif(shutil.which("clang") is None, reason="clang is not there")
-needs_tcc = pytest.mark.skipif(shutil.which("tcc") is None, reason="tcc is not there")
-needs_ccache = pytest.mark.skipif(shutil.which("ccache") is None, reason="ccache is not there")
 
 
 @pytest.fixture
@@ -85,7 +82,7 @@ def test_unique_symbols_are_forbidden_where_the_compiler_knows_how(place: Workpl
     assert "-fno-gnu-unique" not in place.toolchain("c").cflags
 
 
-@needs_clang
+@needs("clang")
 def test_clang_is_not_told_what_it_does_not_know(place: Workplace) -> None:
     place.options = {"cxx": "clang++"}
     toolchain = place.toolchain("c++")
@@ -181,8 +178,8 @@ def test_the_words_are_those_of_setuptools(place: Workplace, tmp_path: Path) -> 
     ("real", "family"),
     [
         ("gcc", "gcc"),
-        pytest.param("clang", "clang", marks=needs_clang),
-        pytest.param("tcc", "tcc", marks=needs_tcc),
+        pytest.param("clang", "clang", marks=needs("clang")),
+        pytest.param("tcc", "tcc", marks=needs("tcc")),
     ],
 )
 def test_a_wrapper_is_seen_through(place: Workplace, real: str, family: str) -> None:
@@ -195,7 +192,7 @@ def test_a_wrapper_is_seen_through(place: Workplace, real: str, family: str) -> 
     )
 
 
-@needs_ccache
+@needs("ccache")
 def test_launchers_are_seen_through(place: Workplace) -> None:
     place.options = {"cc": "ccache gcc"}
     toolchain = place.toolchain()
@@ -222,7 +219,7 @@ def test_the_identity_follows_the_compiler_and_the_flags(place: Workplace) -> No
     assert place.toolchain().identity != first
 
 
-@needs_clang
+@needs("clang")
 def test_a_replaced_compiler_is_asked_again(place: Workplace) -> None:
     wrapper = place.script("cc", 'exec gcc "$@"\n')
     place.options = {"cc": str(wrapper)}
