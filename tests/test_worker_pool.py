@@ -184,6 +184,55 @@ def test_memory_stays_bounded(project: Project) -> None:
     assert after - before < 8 << 20
 
 
+MANY_REQUESTS = """
+import os, resource, sys
+sys.path.insert(0, {repository!r})
+from relib.building.pool import Pool
+
+root = sys.argv[1]
+
+def ask(pool, number):
+    source = f"{{root}}/fast.pyx"
+    with open(source, "w") as file:
+        for each in range(4):
+            file.write(f"cdef class A{{number}}_{{each}}:\\n    cdef int x\\n")
+            file.write(f"    def f{{number}}(self, y): return [self.x + y for _ in range(y)]\\n")
+    request = dict.fromkeys(("cplus", "shared"))
+    request |= dict(source=source, name="fast", c_file=f"{{root}}/fast.c", directives={{}})
+    request |= dict(include_path=[root], sys_path=sys.path)
+    assert pool.ask(request, version="any", timeout=60)["ok"]
+
+def largest():  # of the processes that have ended: of those that translate
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+
+first = Pool()
+ask(first, 0)
+first.stop()
+bound = largest() + (40 << 20)
+os.environ["RELIB__WORKER_MEMORY"] = str(bound)
+pool = Pool()
+for number in range(200):
+    ask(pool, number)
+pool.stop()
+print(largest() - bound)
+"""
+
+
+def test_however_many_requests_come_a_process_keeps_its_bound(project: Project) -> None:
+    """One after the other, with no time to tidy up: it is replaced when it has grown over it."""
+    ran = subprocess.run(
+        [sys.executable, "-c", MANY_REQUESTS.format(repository=str(RELIB)), str(project.root)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=environment(),
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    # One translation more: that it has grown over its bound is found out afterwards.
+    assert int(ran.stdout) < 16 << 20
+
+
 # --- no state of one translation in the next -----------------------------------------------------
 
 TRANSLATE_ALL = """
