@@ -410,6 +410,55 @@ def test_clean_all_removes_everything_that_no_process_uses(declared: Cli) -> Non
     assert declared.json("clean", "--all")["kept"] == 0
 
 
+KEEPER = """
+import sys
+import relib
+fast = relib.load("fast.pyx")
+held = fast.module.Held()
+source = open("fast.pyx").read()
+open("fast.pyx", "w").write(source.replace("return 1", "return 2"))
+report = fast.reload()
+assert not report.unloaded
+print("reloaded", flush=True)
+for line in sys.stdin:
+    if line == "let go\\n":
+        del held
+        relib.reap()
+        print(len(relib.retired()), flush=True)
+    else:
+        print(held.answer(), fast.module.Held().answer(), flush=True)
+"""
+
+
+def test_clean_keeps_what_a_process_has_retired_and_still_uses(declared: Cli) -> None:
+    declared.write("fast.pyx", "cdef class Held:\n    def answer(self): return 1\n")
+    script = declared.write("keeper.py", KEEPER)
+    with subprocess.Popen(
+        [sys.executable, str(script)],
+        cwd=declared.root,
+        env=declared.environ,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as keeper:
+        assert keeper.stdin is not None
+        assert keeper.stdout is not None
+
+        def ask(question: str) -> str:
+            keeper.stdin.write(f"{question}\n")  # type: ignore[union-attr]
+            keeper.stdin.flush()  # type: ignore[union-attr]
+            return keeper.stdout.readline()  # type: ignore[union-attr]
+
+        assert keeper.stdout.readline() == "reloaded\n"
+        document = declared.json("clean", "--all")
+        assert (document["removed"], document["held"]) == (0, 2)
+        assert ask("answer") == "1 2\n"
+        assert ask("let go") == "0\n"
+        document = declared.json("clean", "--all")
+        assert (document["removed"], document["held"]) == (1, 1)
+    assert declared.json("clean", "--all")["kept"] == 0
+
+
 def test_clean_without_a_store(cli: Cli) -> None:
     assert cli("clean", "--all").stdout == (
         ".relib: 0 builds removed (0 bytes), 0 kept (0 bytes)\n"

@@ -510,3 +510,74 @@ def test_garbage_is_not_collected_while_it_is_looked_at(project: Project) -> Non
         """
     )
     assert not outcome.errors
+
+
+# As PEP 573 and 630 would have it: the type belongs to its module, whose state holds it.
+STATEFUL = """
+    #include <Python.h>
+    typedef struct { PyObject *thing; } state;
+    static struct PyModuleDef definition;
+    static PyObject *get(PyObject *self, PyTypeObject *type, PyObject *const *arguments,
+                         Py_ssize_t count, PyObject *names) {
+        state *its = PyType_GetModuleState(type);
+        return PyBool_FromLong(its != NULL && its->thing == (PyObject *)Py_TYPE(self));
+    }
+    static PyMethodDef methods[] = {
+        {"get", (PyCFunction)(void (*)(void))get, METH_METHOD | METH_FASTCALL | METH_KEYWORDS, ""},
+        {NULL, NULL, 0, NULL}};
+    static int visit_thing(PyObject *self, visitproc visit, void *arg) {
+        Py_VISIT(Py_TYPE(self)); return 0; }
+    static void free_thing(PyObject *self) {
+        PyTypeObject *type = Py_TYPE(self);
+        PyObject_GC_UnTrack(self); type->tp_free(self); Py_DECREF(type); }
+    static PyType_Slot slots[] = {{Py_tp_methods, methods}, {Py_tp_traverse, visit_thing},
+                                  {Py_tp_dealloc, free_thing}, {0, NULL}};
+    static PyType_Spec spec = {"mod.Thing", sizeof(PyObject), 0,
+                               Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+                               slots};
+    static int execute(PyObject *m) {
+        state *its = PyModule_GetState(m);
+        its->thing = PyType_FromModuleAndSpec(m, &spec, NULL);
+        return its->thing ? PyModule_AddType(m, (PyTypeObject *)its->thing) : -1; }
+    static int visit_state(PyObject *m, visitproc visit, void *arg) {
+        state *its = PyModule_GetState(m);
+        if (its != NULL) Py_VISIT(its->thing);
+        return 0; }
+    static int clear_state(PyObject *m) {
+        state *its = PyModule_GetState(m);
+        if (its != NULL) Py_CLEAR(its->thing);
+        return 0; }
+    static void free_state(void *m) { clear_state(m); }
+    static PyModuleDef_Slot phases[] = {{Py_mod_exec, execute}, {0, NULL}};
+    static struct PyModuleDef definition = {
+        PyModuleDef_HEAD_INIT, "mod", NULL, sizeof(state), NULL, phases, visit_state, clear_state,
+        free_state};
+    PyMODINIT_FUNC PyInit_mod(void) { return PyModuleDef_Init(&definition); }
+"""
+
+
+def test_a_type_of_the_modules_own_goes_with_it(project: Project) -> None:
+    """At once when nothing of it is held; else with what is, which works until then."""
+    project.write("mod.c", STATEFUL)
+    outcome = project.run(
+        """
+        module = relib.load("mod.c")
+        assert module.module.Thing().get() is True
+        class Sub(module.module.Thing): pass
+        assert Sub().get() is False
+        del Sub
+        report = module.unload().require_unloaded()
+        assert not mapped("mod")
+
+        module = relib.load("mod.c")
+        held = module.module.Thing()
+        report = module.unload()
+        assert not report.unloaded and "mod.Thing" in str(report), report
+        assert held.get() is True and mapped("mod") == 1
+        del report
+        held = None
+        until(lambda: not mapped("mod"))
+        assert relib.retired() == []
+        """
+    )
+    assert not outcome.errors

@@ -200,3 +200,41 @@ def test_exceptions_cross_from_one_version_to_the_next(project: Project) -> None
         """
     )
     assert not outcome.errors
+
+
+def test_what_only_the_loader_keeps_is_still_mapped(project: Project) -> None:
+    """Nothing of Python's refers to it: there is no one to ask to let go but the thread."""
+    project.write("mod.cpp", MODULE.format(code=THREAD_LOCAL))
+    outcome = project.run(
+        """
+        from dataclasses import replace
+        module = relib.load("mod.cpp")
+        gate, ready = threading.Event(), threading.Event()
+        uses = [module.module.use]
+        def work():
+            uses.pop()()
+            ready.set()
+            gate.wait()
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        ready.wait()
+        report = module.unload()
+        if [pin.kind for pin in report.pins] != ["mapped"]:  # a frame of the call, which ends
+            until(lambda: [pin.kind for v in relib.retired() for pin in v.pins] == ["mapped"])
+            [version] = relib.retired()
+            report = replace(report, pins=tuple(version.pins))
+        try:
+            report.require_unloaded()
+        except relib.StillMapped as error:
+            assert error.name == "mod" and [pin.kind for pin in error.pins] == ["mapped"]
+            assert "still mapped" in str(error)
+        else:
+            raise AssertionError(report)
+        assert mapped("mod") == 1
+        gate.set()
+        thread.join()
+        until(lambda: not mapped("mod"))
+        assert relib.retired() == []
+        """
+    )
+    assert not outcome.errors

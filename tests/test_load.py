@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 from compilers import CXX_COMPILERS
 from conftest import Project, c_compiler
@@ -385,4 +387,63 @@ def test_a_damaged_library_is_a_mismatch(project: Project) -> None:
             assert "fast" not in sys.modules
         assert relib.load(build).module.f() == 1
         """
+    )
+
+
+CYTHON_CPP = """
+    # distutils: language = c++
+    from libcpp.string cimport string
+    from libcpp.vector cimport vector
+    cdef extern from *:
+        \"\"\"
+        #include <stdexcept>
+        static int checked(int value) {{
+            if (value < 0) throw std::out_of_range("below zero");
+            return value * {factor};
+        }}
+        \"\"\"
+        int checked(int value) except +
+    cdef class Bag:
+        cdef vector[int] items
+        cdef string name
+        def add(self, int value):
+            self.items.push_back(checked(value))
+            self.name.append(b"x")
+        def all(self): return self.items, self.name
+"""
+
+
+@pytest.mark.parametrize("cxx", ["g++", "clang++"])
+def test_cython_that_asks_for_cplusplus(project: Project, cxx: str) -> None:
+    """With members that have destructors, and with exceptions that become Python's."""
+    if shutil.which(cxx) is None:
+        pytest.skip(f"{cxx} is not installed")
+    project.write("bag.pyx", CYTHON_CPP.format(factor=1))
+    assert (
+        project.run(
+            f"""
+        import textwrap
+        source = textwrap.dedent({CYTHON_CPP!r}).lstrip()
+        module = relib.load("bag.pyx")
+        for factor in (1, 2, 3):
+            if factor > 1:
+                open("bag.pyx", "w").write(source.format(factor=factor))
+                assert module.reload().require_unloaded()
+            bag = module.module.Bag()
+            bag.add(1); bag.add(2)
+            assert bag.all() == ([factor, 2 * factor], b"xx")
+            try:
+                bag.add(-1)
+            except IndexError as error:  # what Cython makes of std::out_of_range
+                assert str(error) == "below zero"
+            else:
+                raise AssertionError
+            assert bag.all() == ([factor, 2 * factor], b"xx") and mapped("bag") == 1
+            del bag
+        module.unload().require_unloaded()
+        say(mapped("bag"))
+        """,
+            CXX=cxx,
+        ).value
+        == 0
     )

@@ -10,7 +10,14 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from compilations import Workplace, compile_words, forget_environment, in_order, link_words
+from compilations import (
+    MODULE_C,
+    Workplace,
+    compile_words,
+    forget_environment,
+    in_order,
+    link_words,
+)
 from compilers import needs
 
 from relib.building.toolchain import find_toolchain
@@ -204,6 +211,22 @@ def test_launchers_are_seen_through(place: Workplace) -> None:
     toolchain = place.toolchain()
     assert toolchain.family == "gcc"
     assert "cc1" in toolchain.identity
+
+
+def test_distcc_is_a_launcher(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It runs the compiler that is named after it, here or on another machine."""
+    distcc = place.script("bin/distcc", f'echo "$@" >>"{place.root}/sent"\nexec "$@"\n')
+    monkeypatch.setenv("PATH", str(distcc.parent), prepend=os.pathsep)
+    monkeypatch.setenv("CC", "distcc gcc")
+    toolchain = find_toolchain("c", place.config, os.environ)
+    assert (toolchain.family, toolchain.command) == ("gcc", ("distcc", "gcc"))
+    plain = find_toolchain("c", place.config, {**os.environ, "CC": "gcc"})
+    assert toolchain.version == plain.version
+    place.options = {"cc": "distcc gcc", "cflags": "-O0 -g0"}
+    source = place.write("fast.c", MODULE_C.replace("ANSWER", "42"))
+    compiled = place.compile(source)
+    assert compiled.library.is_file()
+    assert f"{source}" in (place.root / "sent").read_text()
 
 
 def test_the_identity_follows_the_compiler_and_the_flags(place: Workplace) -> None:

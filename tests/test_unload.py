@@ -386,3 +386,36 @@ def test_a_finalizer_that_runs_last_may_bring_the_module_back(project: Project) 
         """
     )
     assert not outcome.errors
+
+
+def test_what_is_unloaded_and_held_is_loaded_anew_beside_it(project: Project) -> None:
+    project.write(
+        "mod.pyx",
+        """
+        calls = 0
+        def count():
+            global calls
+            calls += 1
+            return calls
+        """,
+    )
+    project.run(
+        """
+        module = relib.load("mod.pyx")
+        held = module.module.count
+        assert held() == 1
+        report = module.unload()
+        assert not report.unloaded and "count" in str(report), report
+        again = relib.load("mod.pyx")
+        assert again is not module and sys.modules["mod"] is again.module
+        # each has data of its own
+        assert (held(), again.module.count(), held(), again.module.count()) == (2, 1, 3, 2)
+        assert held is not again.module.count and mapped("mod") == 2
+        assert [version.name for version in relib.retired()] == ["mod"]
+        del held
+        until(lambda: mapped("mod") == 1)
+        assert relib.retired() == [] and again.module.count() == 3
+        again.unload().require_unloaded()
+        assert not mapped("mod")
+        """
+    )

@@ -211,7 +211,7 @@ first.stop()
 bound = largest() + (40 << 20)
 os.environ["RELIB__WORKER_MEMORY"] = str(bound)
 pool = Pool()
-for number in range(200):
+for number in range(100):
     ask(pool, number)
 pool.stop()
 print(largest() - bound)
