@@ -26,7 +26,8 @@ class Pin:
 
     kind: str
     """``"object"``, ``"thread"``, ``"stack"``, ``"signal"``, ``"key"``, ``"pointer"``,
-    ``"capsule"``, ``"static type"``, ``"shared type"``, ``"for ever"`` or ``"mapped"``."""
+    ``"capsule"``, ``"static type"``, ``"shared type"``, ``"for ever"``, ``"mapped"``, or
+    ``"unknown"`` when it could not be looked at."""
     what: str
     """What is in the way."""
     count: int = 1
@@ -93,7 +94,17 @@ def object_pins(
     return tuple(found)
 
 
+# Objects of the program's are asked for what they are called, and may fail to say.
+
+
 def _describe(thing: object) -> str:
+    try:
+        return _name_of(thing)
+    except Exception:
+        return f"a {type(thing).__name__}"
+
+
+def _name_of(thing: object) -> str:
     kind = type(thing).__name__
     if isinstance(thing, ModuleType):
         return "the module object"
@@ -131,6 +142,13 @@ def _is_relib(frame: FrameType) -> bool:
 
 
 def _describe_holder(thing: object, referrer: object) -> str:
+    try:
+        return _name_of_holder(thing, referrer)
+    except Exception:
+        return type(referrer).__name__
+
+
+def _name_of_holder(thing: object, referrer: object) -> str:
     if isinstance(referrer, FrameType):
         code = referrer.f_code
         return f"frame of {code.co_qualname}() in {Path(code.co_filename).name}"

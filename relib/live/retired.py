@@ -9,6 +9,7 @@ the thread ends.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -39,14 +40,14 @@ def retire(version: Version) -> tuple[Pin, ...]:
         Its pins; none when it has been unloaded.
     """
     version.state = "retired"
-    pins = unload_version(version)
-    if pins:
-        with _lock:
-            _waiting.append(version)
-            _look_after()
-    else:
-        _tell(version)
-    return pins
+    with _lock:
+        _waiting.append(version)  # first, so that it is not lost whatever happens
+    try:
+        return unload_version(version)
+    finally:
+        if version in _sweep():
+            with _lock:
+                _look_after()
 
 
 def retired() -> list[Version]:
@@ -99,7 +100,10 @@ def _sweep() -> list[Version]:
 
 def _tell(version: Version) -> None:
     for listener in _listeners:
-        listener(version)
+        try:
+            listener(version)
+        except Exception:  # its code has gone: nothing is left to fail
+            sys.excepthook(*sys.exc_info())
 
 
 # --- the reaper ----------------------------------------------------------------------------------
@@ -110,7 +114,10 @@ def _look_after() -> None:
     _wake.set()
     if _reaper is None or not _reaper.is_alive():
         _reaper = threading.Thread(target=_run, name="relib-reaper", daemon=True)
-        _reaper.start()
+        try:
+            _reaper.start()
+        except RuntimeError:
+            _reaper = None  # the program is ending, or has no thread left: until the next time
 
 
 def _run() -> None:

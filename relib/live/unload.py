@@ -25,11 +25,29 @@ __all__ = ["unload_version"]
 
 # One version at a time. Reentrant: finalizers run in here, and may unload something themselves.
 _unloading = threading.RLock()
+_PATIENCE = 1.0
+"""Seconds to wait for another thread that unloads. No longer: a finalizer that it runs may wait for
+a lock of ours, `upgrading` or one of the program's. Whoever gives up leaves it to the reaper."""
+_in_hand: set[Version] = set()
+"""What is being unloaded, by the thread that has the lock: a finalizer may ask for it again."""
+_paused = False
+"""Whether the collector is off, and for no longer than one collection."""
 
 
 def _after_fork() -> None:
     global _unloading
-    _unloading = threading.RLock()  # the thread that held it is not in the child
+    # The thread that held it, and was to put everything right again, is not in the child.
+    _unloading = threading.RLock()
+    _in_hand.clear()
+    _native.disarm()
+    _resume()
+
+
+def _resume() -> None:
+    global _paused
+    if _paused:
+        _paused = False
+        gc.enable()
 
 
 os.register_at_fork(after_in_child=_after_fork)
@@ -49,14 +67,35 @@ def unload_version(
     Returns:
         The pins, which are also kept on the version; none when its code is gone.
     """
-    with _unloading:
-        if version.state != "unloaded":
-            # Below 0: not known, so that the next look is a whole one.
-            outside = _outside(version) if only_if_changed else -1
-            if outside <= 0 or outside != version.outside:
-                version.pins = _unload_if_shown(version, search)
-                version.outside = outside
+    lock = _unloading
+    if not lock.acquire(timeout=_PATIENCE):
+        return (Pin("unknown", "another thread is unloading something, and has not come to it"),)
+    try:
+        if version in _in_hand:
+            return (Pin("unknown", "it is being unloaded, and this call comes from a finalizer"),)
+        _in_hand.add(version)
+        try:
+            _look(version, search, only_if_changed)
+        finally:
+            _in_hand.discard(version)
         return version.pins
+    finally:
+        lock.release()
+
+
+def _look(version: Version, search: bool | None, only_if_changed: bool) -> None:
+    if version.state == "unloaded":
+        return
+    try:
+        # Below 0: not known, so that the next look is a whole one.
+        outside = _outside(version) if only_if_changed else -1
+        if outside <= 0 or outside != version.outside:
+            version.pins = _unload(version, search)
+            version.outside = outside
+    except Exception as error:
+        # Nothing has been shown, so nothing may go; and whoever loads the next version, or looks
+        # after the retired ones, can do no more about it.
+        version.pins = (Pin("unknown", f"what uses it cannot be told: {error!r}"),)
 
 
 def _outside(version: Version) -> int:
@@ -64,15 +103,6 @@ def _outside(version: Version) -> int:
     if not version.held:
         return 0
     return sum(count for _, count in _native.held_from_outside(version.held, version.library))
-
-
-def _unload_if_shown(version: Version, search: bool | None) -> tuple[Pin, ...]:
-    try:
-        return _unload(version, search)
-    except Exception as error:
-        # Nothing has been shown, so nothing may go; and whoever loads the next version, or looks
-        # after the retired ones, can do no more about it.
-        return (Pin("unknown", f"what uses it cannot be told: {error!r}"),)
 
 
 def _unload(version: Version, search: bool | None) -> tuple[Pin, ...]:
@@ -206,8 +236,11 @@ def _give_up(version: Version) -> bool:
 
 def _collect(version: Version, names: list[str] | None) -> None:
     """Free what only these names of the module's refer to; None: all of it, and the module."""
+    global _paused
     automatic = gc.isenabled()
-    gc.disable()  # a collection on the way would take them out of the youngest generation again
+    if automatic:
+        _paused = True
+        gc.disable()  # a collection on the way would take them out of the youngest generation again
     try:
         _native.rejuvenate(version.held, version.library, names is None)
         if names is None:
@@ -218,7 +251,7 @@ def _collect(version: Version, names: list[str] | None) -> None:
     finally:
         _native.disarm()
         if automatic:
-            gc.enable()
+            _resume()
 
 
 def _forget(namespace: dict[str, object], names: list[str]) -> None:
