@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from relib.building.ending import Ended
 from relib.errors import RelibError
 from relib.live.tier import follow
 
@@ -78,6 +79,8 @@ class FollowUp:
             except RelibError as error:
                 _log.info("no optimized build of %s: %s", module.name, error)
                 continue
+            except Ended:
+                return
             if self._running and not overtaken:
                 self._ready(module, running, better)
 

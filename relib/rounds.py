@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from relib.building.several import several
 from relib.errors import BuildError, RelibError
 from relib.live.loaded import modules as loaded_modules
 from relib.live.together import with_dependents
@@ -274,12 +274,9 @@ class Rounds:
 
     def _build(self, names: Iterable[str], loaded: Mapping[str, Module]) -> dict[str, Build]:
         names = sorted(names)
-        if len(names) < 2:
-            return {name: loaded[name].next_build() for name in names}
-        jobs = self._jobs or loaded[names[0]].config.jobs
-        with ThreadPoolExecutor(min(len(names), jobs)) as pool:
-            builds = [pool.submit(loaded[name].next_build) for name in names]
-            return {name: build.result() for name, build in zip(names, builds, strict=True)}
+        jobs = self._jobs or max((loaded[name].config.jobs for name in names), default=1)
+        builds = several(lambda name: loaded[name].next_build(), names, jobs=jobs)
+        return dict(zip(names, builds, strict=True))
 
     # --- what became of it -----------------------------------------------------------------------
 

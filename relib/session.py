@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from relib import running_sessions
 from relib.announcing import Announcer
+from relib.building.ending import Ended
 from relib.events import Event, check_kinds
 from relib.follow_up import FollowUp
 from relib.live.loaded import modules as loaded_modules
@@ -283,6 +284,9 @@ class Session(Announcer):
                         _log.exception("a round of the session failed")
                     if self._goes_on():
                         self._rounds.sort(watcher.batch())
+        except Ended:  # the program ends
+            self._end()
+            self._armed.set()
         except Exception as error:
             if self._armed.is_set():
                 _log.exception("the session has ended")

@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from relib.building.ending import Alarm, Ended
+
 __all__ = ["Finished", "compiler_environment", "run_all"]
 
 # One bad template can make a C++ compiler print without end; this much of it is kept.
@@ -152,6 +154,7 @@ def run_all(
 
     Raises:
         OSError: a command could not be started.
+        Ended: they have been ended by another thread, or the program is ending.
     """
     results: list[Finished | None] = [None] * len(commands)
     waiting = deque(enumerate(commands))
@@ -161,7 +164,9 @@ def run_all(
         _start, timeout=timeout, cwd=cwd, environ=compiler_environment(), brief=brief
     )
     failed = False
-    with selectors.DefaultSelector() as selector:
+    # The alarm is left last: that says that the processes are gone.
+    with Alarm() as alarm, selectors.DefaultSelector() as selector:
+        selector.register(alarm, selectors.EVENT_READ)
         try:
             while running or (waiting and not failed):
                 while waiting and not failed and len(running) < max(1, jobs):
@@ -169,6 +174,8 @@ def run_all(
                     selector.register(child.signal_of_end, selectors.EVENT_READ, child)
                 soonest = min(child.deadline for child in running)
                 ready = selector.select(max(0.0, soonest - time.monotonic()))
+                if alarm.is_due():
+                    raise Ended
                 at_end = [key.data for key, _ in ready if key.data.is_at_end()]
                 now = time.monotonic()
                 for child in [c for c in running if c in at_end or c.deadline <= now]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from relib.building.several import several
 from relib.live.report import Report
 from relib.live.upgrade import Change, upgrade, upgrading
 
@@ -72,10 +72,9 @@ def reload_together(
 def _build(modules: Iterable[Module]) -> dict[str, Build]:
     """The builds of the sources as they are now."""
     modules = list(modules)
-    if len(modules) < 2:
-        return {module.name: module.next_build() for module in modules}
-    with ThreadPoolExecutor(min(len(modules), modules[0].config.jobs)) as pool:
-        return dict(pool.map(lambda module: (module.name, module.next_build()), modules))
+    jobs = max((module.config.jobs for module in modules), default=1)
+    builds = several(lambda module: module.next_build(), modules, jobs=jobs)
+    return {module.name: build for module, build in zip(modules, builds, strict=True)}
 
 
 # --- who cimports whom---------------------------------------------------------------------------
