@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from relib.building.ending import Ended
+from relib.building.ending import Ended, Ending
+from relib.building.processes import giving_way
 from relib.errors import RelibError
 from relib.live.tier import follow
 
@@ -21,7 +22,7 @@ __all__ = ["FollowUp"]
 _log = logging.getLogger("relib")
 
 _NICENESS = 5
-"""How much the compilers give way to the program: for the thread that starts them."""
+"""How much more than the program the compilers give way."""
 
 
 class FollowUp:
@@ -39,12 +40,17 @@ class FollowUp:
         self._tried: dict[str, str] = {}
         self._running = True
         self._thread: threading.Thread | None = None
+        self._ending = Ending()
         follow(1)
 
     def want(self, module: Module) -> None:
         """See to it that an optimized build follows, if the settings ask for one."""
         build = module.build
-        if module.config.tier != "auto" or build.tier == "optimized":
+        if build.tier == "optimized":
+            # What it cimports may be reloaded, and it with it, instant once more.
+            self._tried.pop(module.name, None)
+            return
+        if module.config.tier != "auto":
             return
         if self._tried.get(module.name) == build.fingerprint:
             return
@@ -67,9 +73,19 @@ class FollowUp:
                 self._running = False
                 self._changed.notify_all()
                 follow(-1)
+        self._ending.end()
+
+    def disown(self) -> None:
+        """In the child of a fork: it is the parent's, and so is the thread."""
+        if self._running:
+            self._running = False
+            follow(-1)
 
     def _run(self) -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        with self._ending.here(), giving_way(_NICENESS), suppress(Ended):
+            self._follow()
+
+    def _follow(self) -> None:
         while (module := self._next()) is not None:
             running = module.build
             try:
@@ -79,8 +95,9 @@ class FollowUp:
             except RelibError as error:
                 _log.info("no optimized build of %s: %s", module.name, error)
                 continue
-            except Ended:
-                return
+            except Exception:
+                _log.exception("no optimized build of %s", module.name)
+                continue
             if self._running and not overtaken:
                 self._ready(module, running, better)
 

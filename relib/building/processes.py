@@ -11,16 +11,18 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from relib.building.ending import Alarm, Ended
 
-__all__ = ["Finished", "compiler_environment", "run_all"]
+__all__ = ["Finished", "compiler_environment", "giving_way", "run_all"]
 
 # One bad template can make a C++ compiler print without end; this much of it is kept.
 _OUTPUT_BYTES = 8 << 20
+
+_way = threading.local()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,20 @@ def compiler_environment(environ: Mapping[str, str] | None = None) -> dict[str, 
     return child
 
 
+@contextlib.contextmanager
+def giving_way(niceness: int) -> Iterator[None]:
+    """The commands that this thread runs within give way to the program, by so much more.
+
+    The thread itself does not: what else it starts, and leaves running, would for ever; and the
+    program waits for it wherever it has a lock.
+    """
+    _way.niceness = niceness
+    try:
+        yield
+    finally:
+        _way.niceness = 0
+
+
 def run_all(
     commands: Sequence[Sequence[str]],
     *,
@@ -161,7 +177,12 @@ def run_all(
     children = _Children()
     running = children.running
     start = functools.partial(
-        _start, timeout=timeout, cwd=cwd, environ=compiler_environment(), brief=brief
+        _start,
+        timeout=timeout,
+        cwd=cwd,
+        environ=compiler_environment(),
+        brief=brief,
+        niceness=getattr(_way, "niceness", 0),
     )
     failed = False
     # The alarm is left last: that says that the processes are gone.
@@ -242,6 +263,7 @@ def _start(
     cwd: Path,
     environ: dict[str, str],
     brief: bool,
+    niceness: int,
 ) -> _Child:
     spool = os.memfd_create("relib", os.MFD_CLOEXEC) if brief and _has_pidfd() else None
     try:
@@ -259,6 +281,10 @@ def _start(
         if spool is not None:
             os.close(spool)
         raise
+    if niceness:
+        with contextlib.suppress(OSError):  # it has ended already
+            now = os.getpriority(os.PRIO_PROCESS, 0)
+            os.setpriority(os.PRIO_PGRP, process.pid, now + niceness)
     child = _Child(index, tuple(command), process, time.monotonic() + timeout, spool=spool)
     try:
         if spool is not None:
