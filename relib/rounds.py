@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from relib.building.several import several
-from relib.errors import BuildError, RelibError
+from relib.failed import Failure, is_of_project
 from relib.live.loaded import modules as loaded_modules
 from relib.live.together import with_dependents
+from relib.module_files import digests, files_of, is_source
 
 if TYPE_CHECKING:
     from relib.building.builder import Build
@@ -21,69 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Group", "Rounds"]
 
-_PROJECT_FILES = ("pyproject.toml", "setup.py", "setup.cfg")
-_SUFFIXES = {
-    *(".pyx", ".pxd", ".pxi", ".py", ".c", ".cc", ".cpp", ".cxx", ".c++"),
-    *(".h", ".hh", ".hpp", ".hxx", ".h++", ".inc", ".inl", ".ipp", ".tcc", ".tpp"),
-}
-_MOST_SURROUNDINGS = 256
 
-
-def files_of(module: Module) -> frozenset[Path]:
-    """All files whose change may call for another build of a module, there or not.
-
-    They are what its build was made from, what would have been read if it had been there, and the
-    project's files.
-    """
-    from relib.building.builder import inputs_of
-    from relib.declared.setup_script import files_read
-
-    build = module.build
-    root = build.config.root
-    files = {*build.inputs, *module.extension.sources, *files_read(root)}
-    files |= {root / name for name in _PROJECT_FILES}
-    with suppress(RelibError):  # the store is refused: the next build says so
-        files |= set(inputs_of(module.extension, build.config))
-    return frozenset(files)
-
-
-def surroundings(module: Module) -> frozenset[Path]:
-    """The directories in which a file may be missing that a module's sources ask for.
-
-    What a source that does not build needs, no build knows: the .pxi that is still to be written,
-    the header that is to come. So whatever appears here is reason to try again.
-    """
-    extension = module.extension
-    root = module.build.config.root
-    found = {source.parent for source in extension.sources}
-    found |= {path.parent for path in module.build.inputs if path.is_relative_to(root)}
-    found |= {Path(path) for path in (*extension.include_dirs, *extension.cython_include_path)}
-    found = {path for path in found if path.is_relative_to(root)} | {extension.main.parent, root}
-    below = set()
-    for directory in found:
-        try:
-            below |= {
-                path
-                for path in directory.iterdir()
-                if path.is_dir() and not path.name.startswith((".", "__"))
-            }
-        except OSError:
-            continue
-    return frozenset(sorted(found)[:_MOST_SURROUNDINGS]) | frozenset(
-        sorted(below)[:_MOST_SURROUNDINGS]
-    )
-
-
-def is_source(path: Path) -> bool:
-    """Whether a source may ask for a file of this name, or it may be a directory with such files.
-
-    >>> is_source(Path("vec.pxi")), is_source(Path("notes.txt")), is_source(Path("pkg"))
-    (True, False, True)
-    """
-    return path.suffix in _SUFFIXES or (not path.suffix and not path.name.startswith("."))
-
-
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Group:
     """Modules that are reloaded in one step, as they were prepared."""
 
@@ -92,7 +32,7 @@ class Group:
     builds: dict[str, Build] = field(default_factory=dict)
     """What to run; nothing if the contents are those that run already."""
     changed: tuple[str, ...] = ()
-    """All that will be reloaded."""
+    """All that will be reloaded, or cannot be."""
     replaced: tuple[tuple[str, str], ...] = ()
     """For optimized builds: which builds must still run, by name and fingerprint."""
     error: Exception | None = None
@@ -102,70 +42,16 @@ class Group:
     before: dict[Path, object] = field(default_factory=dict)
     """What was in their files then."""
 
-
-class Failure:
-    """What a module failed with, and from which contents.
-
-    Args:
-        module: the module; it runs what it ran before.
-        error: why the new one does not.
-        before: the digests of its files when that was begun.
-    """
-
-    def __init__(self, module: Module, error: Exception, before: Mapping[Path, object]) -> None:
-        self.error = error
-        self.root = module.build.config.root
-        self.surroundings = surroundings(module)
-        mentioned = {diagnostic.file for diagnostic in getattr(error, "diagnostics", ())}
-        self.files = files_of(module) | {path for path in mentioned if path.is_absolute()}
-        self._digests = digests(self.files)
-        self.outdated = any(
-            self._digests[path] != before[path] for path in self.files & before.keys()
-        )
-        """Whether files have changed since: it is about contents that are gone, and the next round,
-        which is bound to come, will say what is true."""
-
-    def stands(self) -> bool:
-        """Whether trying again would say the same: the sources are wrong, and still the same."""
-        # A subclass is about something else: a compiler that is missing, a disk that is full.
-        return (
-            type(self.error) is BuildError
-            and not self.outdated
-            and digests(self.files) == self._digests
-        )
-
-    def repeats(self, other: Failure) -> bool:
-        """Whether the other one, which was told of, was the same failure from the same contents."""
-        if other.outdated:
-            return False
-        if type(self.error) is not type(other.error) or str(self.error) != str(other.error):
-            return False
-        if is_of_project(self.error):
-            # one failure for all modules of the project
-            files = {self.root / name for name in _PROJECT_FILES}
-            return self.root == other.root and all(
-                self._digests.get(path) == other._digests.get(path) for path in files
-            )
-        return self._digests == other._digests
-
-
-def digests(files: Iterable[Path]) -> dict[Path, object]:
-    """What is in files now; for those that cannot be read, why."""
-    from relib.building.builder import contents
-
-    found: dict[Path, object] = {}
-    for path in files:
-        try:
-            found[path] = contents.digest(path)
-        except OSError as error:
-            found[path] = error.errno
-    return found
+    @property
+    def is_news(self) -> bool:
+        """Whether there is something to be done or told."""
+        return self.error is not None or bool(self.changed)
 
 
 class Rounds:
     """Knows which files matter, which modules have changed, and which have failed.
 
-    For one thread, but for `failed` and `succeeded`, which may be called in another.
+    For one thread, but for `failed`, `succeeded` and `look_again`, which may be called in another.
 
     Args:
         minds: whether a module is to be looked after.
@@ -175,8 +61,10 @@ class Rounds:
     def __init__(self, minds: Callable[[Module], bool], jobs: int | None) -> None:
         self._minds = minds
         self._jobs = jobs
+        self._lock = threading.Lock()
         self._dirty: set[str] = set()
         self._again: set[str] = set()
+        self._missed: set[str] = set()
         self._failures: dict[str, Failure] = {}
         self._files: dict[str, tuple[Build, frozenset[Path]]] = {}
         self._watched: object = None
@@ -208,108 +96,222 @@ class Rounds:
             if known is None or known[0] is not module.build:
                 files = files_of(module)
                 if known is None or not files <= known[1]:
-                    self._dirty.add(name)  # what is new may have changed before it was watched
+                    # what is new may have changed before it was watched
+                    self.look_again({name})
                 self._files[name] = (module.build, files)
-        failures = list(self._failures.values())
+        failures = dict(self._failures)
         files = frozenset[Path]().union(
-            *(files for _, files in self._files.values()), *(each.files for each in failures)
+            *(files for _, files in self._files.values()),
+            *(each.files for each in failures.values()),
         )
-        directories = frozenset[Path]().union(*(each.surroundings for each in failures))
+        directories = frozenset[Path]().union(*(each.surroundings for each in failures.values()))
         roots = frozenset(module.build.config.root for module in modules.values())
         if (files, directories, roots) != self._watched:
             watcher.watch(files, directories, roots=roots)
             self._watched = (files, directories, roots)
+        # What was missing may have come after it was looked for, and before it was watched.
+        missed = {name for name, failure in failures.items() if not failure.armed}
+        for name in missed:
+            failures[name].armed = True
+        built = {name for name in missed if failures[name].is_of_load}
+        self.look_again(missed, at_all_costs=missed - built, unless_the_same=built)
 
     def sort(self, batch: frozenset[Path]) -> None:
         """Note which modules changed files concern."""
-        for name, (_, files) in self._files.items():
-            if not files.isdisjoint(batch):
-                self._dirty.add(name)
+        found = {name for name, (_, files) in self._files.items() if not files.isdisjoint(batch)}
+        again = set()
         for name, failure in list(self._failures.items()):
             if not failure.files.isdisjoint(batch):
-                self._dirty.add(name)
+                found.add(name)
             new = batch - failure.files
             if any(path.parent in failure.surroundings and is_source(path) for path in new):
-                self._dirty.add(name)
-                self._again.add(name)
+                again.add(name)
+        self.look_again(found | again, at_all_costs=again)
+
+    def look_again(
+        self,
+        names: Iterable[str],
+        *,
+        at_all_costs: Iterable[str] = (),
+        unless_the_same: Iterable[str] = (),
+    ) -> None:
+        """Look at these modules in the next round.
+
+        Args:
+            names: of the modules.
+            at_all_costs: those that are built even if they have failed from the same contents.
+            unless_the_same: those of which the same build as the one that failed is no news.
+        """
+        with self._lock:
+            new = set(names) - self._dirty
+            self._dirty |= new
+            self._again |= set(at_all_costs)
+            self._missed = (self._missed | (set(unless_the_same) & new)) - (
+                set(names) - set(unless_the_same)
+            )
 
     # --- building --------------------------------------------------------------------------------
 
     def prepare(self) -> Iterator[Group]:
-        """Build what has changed, group by group."""
+        """Build what has changed, all that is independent at the same time, and group it."""
+        with self._lock:
+            dirty, again, missed = self._dirty, self._again, self._missed
+            self._dirty, self._again, self._missed = set(), set(), set()
+        try:
+            yield from self._prepared(dirty, again, missed)
+        except BaseException:
+            self.look_again(dirty, at_all_costs=again)
+            raise
+
+    def _prepared(self, dirty: set[str], again: set[str], missed: set[str]) -> Iterator[Group]:
+        started = time.perf_counter()
         loaded = self.modules
-        names, again = self._dirty & loaded.keys(), self._again
-        self._dirty, self._again = set(), set()
-        left = groups(names, loaded)
-        while left:
-            together = left.pop(0)
-            failures = [self._failures.get(name) for name in together - again]
-            if failures and not together & again and all(f and f.stands() for f in failures):
-                continue
-            group = self._prepared(together, loaded)
-            if group.error is not None and is_of_project(group.error):
-                # They all would say the same.
-                root = loaded[min(together)].build.config.root
-                same = {name for name, each in loaded.items() if each.build.config.root == root}
-                left = [other for other in left if not other <= same]
-                group.names = together | same
+        names = {name for name in dirty & loaded.keys() if name in again or not self._stands(name)}
+        before = self._digests(names)
+        built = self._built(names, loaded)
+        builds = {name: one for name, one in built.items() if not isinstance(one, Exception)}
+        errors = {name: one for name, one in built.items() if isinstance(one, Exception)}
+        for name in missed & builds.keys():
+            failure = self._failures.get(name)
+            if failure and failure.builds.get(name) == builds[name].fingerprint:
+                del builds[name]
+        for error, together in _project_errors(errors, loaded):
+            group = Group(together & errors.keys(), error=error, started=started, before=before)
+            group.changed = tuple(sorted(together - builds.keys()))
+            yield group
+            errors = {name: one for name, one in errors.items() if name not in together}
+        # All that is loaded: a module that is not looked after may cimport one that is.
+        everything = loaded_modules()
+        news = {name for name, build in builds.items() if loaded[name].is_news(build)}
+        if unchanged := builds.keys() - news:
+            yield Group(set(unchanged), started=started)
+        for together in groups(news | errors.keys(), everything, builds):
+            group = Group(together, started=started, before=before)
+            group.error = next((errors[each] for each in sorted(together) if each in errors), None)
+            if group.error is None:
+                self._complete(group, builds, everything)
+            else:
+                group.changed = tuple(sorted(together))
             yield group
 
-    def _prepared(self, names: set[str], loaded: Mapping[str, Module]) -> Group:
-        group = Group(names)
-        try:
-            files = (self._files[name][1] for name in names if name in self._files)
-            group.before = digests(frozenset[Path]().union(*files))
-            builds = self._build(names, loaded)
-            news = {name for name in names if loaded[name].is_news(builds[name])}
-            if news:
-                # All that is loaded: a module that is not looked after may cimport one that is.
-                everything = loaded_modules()
-                concerned = with_dependents(news, everything)
-                group.builds = builds | self._build(concerned - builds.keys(), everything)
-                group.changed = tuple(sorted(concerned))
-        except Exception as error:
-            group.error = error
-        return group
+    def optimized(self, module: Module, running: Build, better: Build) -> Group:
+        """The step in which an optimized build takes the place of an instant one.
 
-    def _build(self, names: Iterable[str], loaded: Mapping[str, Module]) -> dict[str, Build]:
-        names = sorted(names)
+        In any thread. Those that cimport the module are loaded anew from the builds that they run.
+        """
+        everything = loaded_modules()
+        names = with_dependents({module.name}, everything, {module.name: better})
+        builds = {name: everything[name].build for name in names if name in everything}
+        builds[module.name] = running
+        return Group(
+            {module.name},
+            builds | {module.name: better},
+            tuple(sorted(builds)),
+            tuple((name, build.fingerprint) for name, build in builds.items()),
+        )
+
+    def _complete(
+        self, group: Group, builds: Mapping[str, Build], everything: Mapping[str, Module]
+    ) -> None:
+        """Build what is reloaded with those that have changed."""
+        concerned = with_dependents(group.names, everything, builds)
+        group.changed = tuple(sorted(concerned))
+        # Of those that were looked at because their files had changed, the build is there.
+        wanted = concerned - builds.keys()
+        group.before = group.before | self._digests(wanted)
+        built = {**builds, **self._built(wanted, everything)}
+        for name in group.changed:
+            build = built[name]
+            if isinstance(build, Exception):
+                group.error = build
+                return
+            group.builds[name] = build
+
+    def _built(
+        self, names: Collection[str], loaded: Mapping[str, Module]
+    ) -> dict[str, Build | Exception]:
+        """The builds of modules, several at a time; for those that do not build, why."""
+        broken: dict[Path, Exception] = {}
+
+        def build(name: str) -> Build | Exception:
+            root = loaded[name].build.config.root
+            if root in broken:  # they all would say the same
+                return broken[root]
+            try:
+                return loaded[name].next_build()
+            except Exception as error:
+                if is_of_project(error):
+                    broken[root] = error
+                return error
+
         jobs = self._jobs or max((loaded[name].config.jobs for name in names), default=1)
-        builds = several(lambda name: loaded[name].next_build(), names, jobs=jobs)
-        return dict(zip(names, builds, strict=True))
+        names = sorted(names)
+        return dict(zip(names, several(build, names, jobs=jobs), strict=True))
+
+    def _digests(self, names: Iterable[str]) -> dict[Path, object]:
+        files = (self._files[name][1] for name in names if name in self._files)
+        return digests(frozenset[Path]().union(*files))
+
+    def _stands(self, name: str) -> bool:
+        failure = self._failures.get(name)
+        return failure is not None and failure.stands()
 
     # --- what became of it -----------------------------------------------------------------------
 
-    def succeeded(self, names: Iterable[str]) -> None:
-        """These run what their sources say."""
+    def succeeded(self, names: Iterable[str], *, upgraded: bool = False) -> None:
+        """These run what their sources say.
+
+        Args:
+            names: of the modules.
+            upgraded: whether they did not before; what has not loaded may load with them.
+        """
         for name in names:
             self._failures.pop(name, None)
+        if upgraded:
+            failures = list(self._failures.items())
+            self.look_again({name for name, failure in failures if failure.is_of_load})
 
-    def failed(self, names: Iterable[str], error: Exception, before: Mapping[Path, object]) -> bool:
+    def failed(self, names: Iterable[str], error: Exception, group: Group) -> bool:
         """These could not be reloaded.
 
         Returns:
             Whether to tell of it: not if it is the same failure from the same contents as the last
             one, nor if the contents are others by now.
         """
-        modules = self.modules
-        known = list(self._failures.values()) if is_of_project(error) else []
+        modules = {name: each for name, each in self.modules.items() if name in set(names)}
+        of_project = is_of_project(error)
+        known = list(self._failures.values()) if of_project else []
         tell = False
-        for name in names:
-            if name in modules:
-                failure = Failure(modules[name], error, before)
-                last = [self._failures[name]] if name in self._failures else known
-                if not failure.outdated and not any(map(failure.repeats, last)):
-                    tell = True
+        # What mends one of them mends all, but a project file is the same for all anyway.
+        for together in [[name] for name in modules] if of_project else [list(modules)]:
+            failure = Failure(
+                [modules[name] for name in together], error, group.before, group.builds
+            )
+            for name in together:
+                last = self._failures.get(name)
+                failure.armed |= last is not None and last.armed and last.covers(failure)
+                if failure.outdated:
+                    failure.told = last and last.told
+                else:
+                    told = known if last is None else [last]
+                    tell |= not any(failure.repeats(each.told) for each in told if each.told)
                 self._failures[name] = failure
         return tell
 
 
-def groups(names: Iterable[str], loaded: Mapping[str, Module]) -> list[set[str]]:
-    """These modules, put together where one is reloaded with the other."""
+def groups(
+    names: Iterable[str], loaded: Mapping[str, Module], builds: Mapping[str, Build]
+) -> list[set[str]]:
+    """These modules, put together where one is reloaded with the other.
+
+    Args:
+        names: of the modules.
+        loaded: all modules.
+        builds: what those are to run that have been built; who cimports whom may have changed.
+    """
     found: list[tuple[set[str], set[str]]] = []
     for name in sorted(names):
-        together, reach = {name}, with_dependents({name}, loaded)
+        together, reach = {name}, with_dependents({name}, loaded, builds)
         for other in [other for other in found if other[1] & reach]:
             found.remove(other)
             together |= other[0]
@@ -318,7 +320,13 @@ def groups(names: Iterable[str], loaded: Mapping[str, Module]) -> list[set[str]]
     return [together for together, _ in found]
 
 
-def is_of_project(error: Exception) -> bool:
-    """Whether it is a project file that is wrong, and not a source."""
-    place = getattr(error, "path", None) or getattr(error, "origin", None)
-    return isinstance(error, RelibError) and Path(str(place)).name in _PROJECT_FILES
+def _project_errors(
+    errors: Mapping[str, Exception], loaded: Mapping[str, Module]
+) -> Iterator[tuple[Exception, set[str]]]:
+    """What is wrong with a project file, and the modules of the project: all would say the same."""
+    told = set()
+    for name, error in errors.items():
+        root = loaded[name].build.config.root
+        if is_of_project(error) and root not in told:
+            told.add(root)
+            yield error, {name for name, each in loaded.items() if each.build.config.root == root}

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 from relib import running_sessions
 from relib.announcing import Announcer
-from relib.building.ending import Ended
+from relib.building import warm_up
+from relib.building.ending import Ended, Ending
 from relib.events import Event, check_kinds
 from relib.follow_up import FollowUp
-from relib.live.loaded import modules as loaded_modules
-from relib.live.together import reload_together
-from relib.rounds import Group, Rounds
+from relib.rounds import Rounds
+from relib.safe_point import SafePoint
 from relib.watching import Watcher
 
 if TYPE_CHECKING:
@@ -111,19 +111,17 @@ class Session(Announcer):
 
     def _begin(self) -> None:
         """What is not handed on when it starts again, in a child process say."""
-        self._applying = threading.RLock()
         self._begin_anew()
         self._waited = self._polled = 0
         self._rounds = Rounds(self._minds, self._jobs)
-        self._ready: list[Group] = []
+        self._point = SafePoint(self._rounds, self._emit, self._is_open)
         self._follow_up: FollowUp | None = None
-        self._leaving: set[tuple[str, int]] = set()
-        self._gone: list[tuple[str, int]] = []
+        self._ending = Ending()
         self._watcher: Watcher | None = None
         self._thread: threading.Thread | None = None
         self._armed = threading.Event()
-        self._broken: Exception | None = None
-        self._busy = False
+        self._broken: BaseException | None = None
+        self._resting = self._warm = False
 
     # --- what it is ------------------------------------------------------------------------------
 
@@ -147,6 +145,23 @@ class Session(Announcer):
         """The files that it watches; some are not there, and would matter if they were."""
         watcher = self._watcher
         return frozenset() if watcher is None else watcher.files
+
+    @property
+    def ready(self) -> tuple[str, ...]:
+        """The names of the modules whose new code waits for the next safe point."""
+        return tuple(sorted(self._point.ready))
+
+    @property
+    def idle(self) -> bool:
+        """Whether it has dealt with all changes that it has noticed.
+
+        They are applied, or told of, or :attr:`ready`. The optimized builds that follow do not
+        count.
+        """
+        if not self._running:
+            return True
+        at_rest = self._resting and not self._rounds.due and not self._point.busy
+        return at_rest and (self._by_poll or not self._point.due)
 
     def __repr__(self) -> str:
         state = "stopped" if not self._running else "paused" if self._paused else "running"
@@ -187,27 +202,30 @@ class Session(Announcer):
         self._thread.start()
 
     def stop(self, timeout: float | None = 10.0) -> None:
-        """Watch no longer. What runs goes on running.
+        """Watch no longer. What runs goes on running; a build that is under way is ended.
 
         Args:
-            timeout: seconds to wait for a build that is under way; its result is not used.
+            timeout: seconds to wait for an upgrade that is under way.
         """
         self._end()
         thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
+        # In a callback it would wait for itself, or for a thread that waits for the callback's end.
+        here = thread is threading.current_thread() or self._point.is_here
+        if thread is not None and not here:
             thread.join(timeout)
 
     def _end(self) -> None:
         self._running = False
         if self._follow_up is not None:
             self._follow_up.stop()
+        self._ending.end()
         self._wake()
         self._close()
 
     def pause(self) -> None:
         """Change nothing from now on; what changes is noted. Waits for an upgrade under way."""
         self._paused = True
-        with self._applying:
+        with self._point.lock:
             pass
 
     def resume(self) -> None:
@@ -238,12 +256,14 @@ class Session(Announcer):
 
         Raises:
             ValueError: there is no such kind.
-            RuntimeError: it would wait for itself: in a callback in the session's thread, or in the
-                event loop in which changes are applied.
+            RuntimeError: it would wait for itself: in a callback, or in the event loop in which
+                changes are applied.
         """
         wanted = check_kinds(kinds)
-        if threading.current_thread() is self._thread or (
-            self._loop is not None and _running_loop() is self._loop
+        if (
+            threading.current_thread() is self._thread
+            or self._point.is_here
+            or (self._loop is not None and _running_loop() is self._loop)
         ):
             raise RuntimeError("wait() would wait for itself here; use a callback or `async for`")
         end = None if timeout is None else time.monotonic() + timeout
@@ -265,34 +285,46 @@ class Session(Announcer):
         return events
 
     def _may_apply(self) -> bool:
-        return (
-            self._by_poll and self._running and not self._paused and bool(self._ready or self._gone)
-        )
+        return self._by_poll and self._is_open() and self._point.due
+
+    def _is_open(self) -> bool:
+        return self._running and not self._paused
+
+    def _apply(self) -> None:
+        self._point.apply()
+        self._wake()  # other files may matter now
 
     # --- the thread ------------------------------------------------------------------------------
 
     def _run(self) -> None:
         try:
-            with Watcher(polling=self._polling) as watcher:
+            with self._ending.here(), Watcher(polling=self._polling) as watcher:
                 self._watcher = watcher
                 self._rounds.arm(watcher)
                 self._armed.set()
                 while self._goes_on():
-                    try:
-                        self._round(watcher)
-                    except Exception:
-                        _log.exception("a round of the session failed")
+                    self._try_round(watcher)
                     if self._goes_on():
-                        self._rounds.sort(watcher.batch())
-        except Ended:  # the program ends
-            self._end()
-            self._armed.set()
-        except Exception as error:
-            if self._armed.is_set():
+                        self._resting = True
+                        batch = watcher.batch()
+                        self._resting = False
+                        self._rounds.sort(batch)
+        except BaseException as error:
+            # Whatever it is, nobody else would be told that there is no session any more.
+            if self._armed.is_set() and not isinstance(error, Ended):
                 _log.exception("the session has ended")
-            self._broken = error
-            self._end()
-            self._armed.set()
+            if threading.current_thread() is self._thread:
+                self._broken = error
+                self._end()
+                self._armed.set()
+
+    def _try_round(self, watcher: Watcher) -> None:
+        try:
+            self._round(watcher)
+        except Ended:
+            raise
+        except BaseException:
+            _log.exception("a round of the session failed")
 
     def _goes_on(self) -> bool:
         # another thread's turn, if it was stopped during a long build and started again
@@ -300,17 +332,15 @@ class Session(Announcer):
 
     def _round(self, watcher: Watcher) -> None:
         self._rounds.arm(watcher)
+        if not self._warm and (modules := self._rounds.modules):
+            # The first save shall not be the one that waits for a process to start.
+            warm_up(next(iter(modules.values())).config)
+            self._warm = True
         while self._rounds.due and self._goes_on() and not self._paused:
             for group in self._rounds.prepare():
                 if not self._goes_on():
                     return
-                with self._applying:
-                    # what was ready before it and has not been applied yet is out of date
-                    self._ready = [each for each in self._ready if not each.names <= group.names]
-                    if group.error is not None or group.changed:
-                        self._ready.append(group)
-                    else:
-                        self._rounds.succeeded(group.names)
+                self._point.add(group)
                 self._hand_over()
             self._rounds.arm(watcher)
         self._hand_over()
@@ -320,15 +350,12 @@ class Session(Announcer):
 
     def _better(self, module: Module, running: Build, better: Build) -> None:
         """An optimized build is ready to take the place of an instant one."""
-        one = module.name
-        group = Group({one}, {one: better}, (one,), ((one, running.fingerprint),))
-        with self._applying:
-            self._ready.append(group)
+        self._point.add_optimized(self._rounds.optimized(module, running, better))
         self._wake()
 
     def _hand_over(self) -> None:
         """Apply what is ready, or let the program do it at its next safe point."""
-        if self._paused or not (self._ready or self._gone):
+        if self._paused or not self._point.due:
             return
         if self._by_poll:
             self._events.nudge()
@@ -340,61 +367,6 @@ class Session(Announcer):
             except RuntimeError:  # the loop is closed: there will be no safe point any more
                 self._end()
 
-    # --- at a safe point -------------------------------------------------------------------------
-
-    def _apply(self) -> None:
-        with self._applying:
-            if self._paused or not self._running or self._busy:
-                return
-            self._busy = True
-            try:
-                while self._ready:
-                    self._apply_group(self._ready.pop(0))
-                while self._gone:
-                    name, number = self._gone.pop(0)
-                    self._emit(Event("unloaded", (name,), version=number))
-            finally:
-                self._busy = False
-        self._wake()  # other files may matter now
-
-    def _apply_group(self, group: Group) -> None:
-        modules = self._rounds.modules
-        names = tuple(sorted(group.names & modules.keys()))
-        if group.error is not None:
-            self._fail(names, group.error, group)
-            return
-        if not all(
-            name in modules and modules[name].build.fingerprint == old
-            for name, old in group.replaced
-        ):
-            return  # a newer save has overtaken it
-        if names and group.changed:
-            self._emit(Event("about_to_reload", group.changed))
-            leaving = {(name, module.version) for name, module in loaded_modules().items()}
-            self._leaving |= leaving
-            try:
-                reports = reload_together(
-                    [modules[name] for name in names],
-                    builds=group.builds,
-                    started=group.started,
-                    action="optimize" if group.replaced else "reload",
-                )
-            except Exception as error:
-                self._leaving -= leaving
-                self._fail(group.changed, error, group)
-                return
-            self._leaving -= leaving - {(report.name, report.previous) for report in reports}
-            for report in reports:
-                one = (report.name,)
-                self._emit(Event("reloaded", one, report, version=report.version))
-                if report.pins:
-                    self._emit(Event("retired", one, report, version=report.previous))
-        self._rounds.succeeded(names)
-
-    def _fail(self, names: tuple[str, ...], error: Exception, group: Group) -> None:
-        if self._rounds.failed(names, error, group.before):
-            self._emit(Event("build_failed", names, error=error))
-
     # --- told by relib.running_sessions ----------------------------------------------------------
 
     def note_module(self) -> None:
@@ -403,31 +375,26 @@ class Session(Announcer):
 
     def note_gone(self, version: Version) -> None:
         """A version's code is gone; in whatever thread has unloaded it."""
-        one = (version.name, version.number)
-        module = self._rounds.modules.get(version.name)
-        # not one that was only tried
-        was_current = self._rounds.knows(version.name) and (
-            module is None or version.number in {past.number for past in module.history}
-        )
-        if one in self._leaving or was_current:
-            self._leaving.discard(one)
-            self._gone.append(one)
+        self._point.note_gone(version)
         self._wake()
 
     def hold_upgrades(self, timeout: float) -> bool:
         """Let no upgrade begin until `release_upgrades`; whether that could be had in time."""
-        return self._applying.acquire(timeout=timeout)
+        return self._point.lock.acquire(timeout=timeout)
 
     def release_upgrades(self) -> None:
         """Upgrades go on."""
-        self._applying.release()
+        self._point.lock.release()
 
     def begin_in_child(self) -> None:
         """After a fork: the child has the session, and neither its thread nor its descriptor."""
         if self._watcher is not None:
             # It is the parent's: whoever reads from it takes the parent's events.
             self._watcher.close()
+        if self._follow_up is not None:
+            self._follow_up.disown()
         self._begin()
+        self._warm = True  # one of many children will build, and the others find it in the store
         if self._loop is None:
             self._start()
         else:

@@ -31,7 +31,7 @@ HELPERS = """
         until(lambda: marker.module.f() == marks, LONG)
         session_idle(session)
     def session_idle(session):
-        until(lambda: not session._rounds.due and not session._ready, LONG)
+        until(lambda: session.idle, LONG)
 """
 
 
@@ -466,7 +466,7 @@ def test_with_poll_nothing_changes_until_the_program_says_so(watched: Project) -
             threads = []
             session.on("reloaded", lambda event: threads.append(threading.current_thread()))
             save("fast.pyx", "def f(): return 2")
-            until(lambda: session._ready)                 # it is built
+            until(lambda: session.ready == ("fast",), LONG)   # it is built
             assert fast.module.f() == 1
             kinds = [event.kind for event in session.poll()]
             assert kinds[:2] == ["about_to_reload", "reloaded"] and fast.module.f() == 2
@@ -483,18 +483,20 @@ def test_with_poll_nothing_changes_until_the_program_says_so(watched: Project) -
 
 
 def test_with_poll_only_the_newest_is_applied(watched: Project) -> None:
+    for number in (2, 3, 4):
+        watched.write(f"mark{number}.pyx", "x = 1")
     run(
         watched,
         """
         with relib.watch(apply="poll") as session:
-            def ready():
-                return {g.builds["fast"].fingerprint for g in session._ready if g.builds}
-            for number in (2, 3, 4):
-                before = ready()
+            marks = [relib.load(f"mark{number}.pyx").name for number in (2, 3, 4)]
+            for number, mark in zip((2, 3, 4), marks):
                 save("fast.pyx", f"def f(): return {number}")
-                until(lambda: ready() and ready() != before)
-            reloaded = [e for e in session.poll() if e.kind == "reloaded"]
-            assert len(reloaded) == 1 and fast.module.f() == 4 and fast.version == 2
+                save(f"{mark}.pyx", "x = 2")               # noticed not before the other
+                until(lambda: mark in session.ready, LONG)
+            assert session.ready == ("fast", *marks)
+            reloaded = [event.name for event in session.poll() if event.kind == "reloaded"]
+            assert reloaded.count("fast") == 1 and fast.module.f() == 4 and fast.version == 2
         """,
     )
 

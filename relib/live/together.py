@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from relib.building.several import several
+from relib.errors import BuildGone
 from relib.live.report import Report
 from relib.live.upgrade import Change, upgrade, upgrading
 
@@ -46,24 +47,36 @@ def reload_together(
         LoadError: one of them does not load.
         BeforeUnloadFailed, Timeout: a current version does not let go.
     """
+    wanted = {module.name: module for module in modules}
+    started = time.perf_counter() if started is None else started
+    try:
+        return _reload(wanted, dict(builds or {}), force, started, action)
+    except BuildGone:
+        # Somebody has made room in the store between the two steps.
+        return _reload(wanted, {}, force, started, action)
+
+
+def _reload(
+    wanted: Mapping[str, Module],
+    builds: dict[str, Build],
+    force: bool,
+    started: float,
+    action: str,
+) -> list[Report]:
     from relib.live.load import modules as loaded
 
-    wanted = {module.name: module for module in modules}
     everything = {**loaded(), **wanted}
-    started = time.perf_counter() if started is None else started
-    builds = dict(builds or {})
     builds |= _build(module for name, module in wanted.items() if name not in builds)
-    if not any(force or module.is_news(builds[name]) for name, module in wanted.items()):
-        return []
-    concerned = with_dependents(set(wanted), everything)
+    news = {name for name, module in wanted.items() if force or module.is_news(builds[name])}
+    concerned = with_dependents(news, everything, builds)
     builds |= _build(everything[name] for name in concerned - builds.keys())
     with upgrading:
         # Another thread may have come first.
-        news = {name for name, module in wanted.items() if force or module.is_news(builds[name])}
-        names = with_dependents(news, everything) if news else set()
+        news = {name for name in news if force or wanted[name].is_news(builds[name])}
+        names = with_dependents(news, everything, builds)
         changes = [
             Change(module, builds[module.name], action, started)
-            for module in in_order(everything.values())
+            for module in in_order(everything.values(), builds)
             if module.name in names
         ]
         return upgrade(changes)
@@ -80,37 +93,54 @@ def _build(modules: Iterable[Module]) -> dict[str, Build]:
 # --- who cimports whom---------------------------------------------------------------------------
 
 
-def _needs(modules: Iterable[Module]) -> dict[str, set[str]]:
-    """Which others each module has cimported: those from whose .pxd files it was built."""
+def _needs(modules: Iterable[Module], builds: Mapping[str, Build]) -> dict[str, set[str]]:
+    """Which others each module cimports: those from whose .pxd files it was built.
+
+    What counts is what it is going to run: a new build may cimport what the current one does not.
+    """
     modules = list(modules)
     providers: dict[Path, set[str]] = {}
     for module in modules:
-        source = module.build.source
+        source = builds.get(module.name, module.build).source
         for path in (source, source.with_suffix(".pxd")):
             providers.setdefault(path, set()).add(module.name)
     return {
-        module.name: {name for path in module.build.inputs for name in providers.get(path, ())}
+        module.name: {
+            name
+            for path in builds.get(module.name, module.build).inputs
+            for name in providers.get(path, ())
+        }
         - {module.name}
         for module in modules
     }
 
 
-def with_dependents(names: set[str], modules: Mapping[str, Module]) -> set[str]:
-    """These modules and all that cimport them, directly or not."""
-    needs = _needs(modules.values())
+def with_dependents(
+    names: set[str], modules: Mapping[str, Module], builds: Mapping[str, Build]
+) -> set[str]:
+    """These modules and all that cimport them, directly or not.
+
+    Args:
+        names: of the modules.
+        modules: all that there are.
+        builds: what they are going to run, by name, where that is not what they run now.
+    """
+    if not names:
+        return set()
+    needs = _needs(modules.values(), builds)
     found = set(names)
     while more := {name for name, needed in needs.items() if name not in found and needed & found}:
         found |= more
     return found
 
 
-def in_order(modules: Iterable[Module]) -> list[Module]:
-    """The modules, each after those that it cimports.
+def in_order(modules: Iterable[Module], builds: Mapping[str, Build]) -> list[Module]:
+    """The modules, each after those that it cimports; see `with_dependents`.
 
     Modules that cimport one another in a circle come in the order of their names.
     """
     left = {module.name: module for module in sorted(modules, key=lambda module: module.name)}
-    needs = _needs(left.values())
+    needs = _needs(left.values(), builds)
     ordered: list[Module] = []
     while left:
         ready = [name for name in left if not needs[name] & left.keys()] or [next(iter(left))]
