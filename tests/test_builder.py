@@ -727,3 +727,78 @@ def test_what_a_killed_builder_left_goes_with_the_next_build_of_anything(
     os.kill(compiler, signal.SIGKILL)
     project.build("other.c", force=True)
     assert not left_over(project)
+
+
+# --- what is cimported from elsewhere ------------------------------------------------------------
+
+
+@pytest.fixture
+def shapes(project: Project, tmp_path: Path) -> list[Path]:
+    """Three directories elsewhere, of which two have a package of declarations."""
+    project.write("fast.pyx", "from shapes.flat cimport SIDES\nanswer = SIDES\n")
+    places = [tmp_path / name for name in ("none", "four", "five")]
+    for sides, place in enumerate(places, 3):
+        (place / "shapes").mkdir(parents=True)
+        if sides > 3:
+            (place / "shapes" / "__init__.pxd").touch()
+            (place / "shapes" / "flat.pxd").write_text(f"cdef enum:\n    SIDES = {sides}\n")
+    return places
+
+
+def declared_sides(build: Build) -> str:
+    return next(str(path) for path in build.inputs if path.name == "flat.pxd")
+
+
+def test_another_search_path_that_finds_other_declarations_rebuilds(
+    project: Project, shapes: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, four, five = shapes
+    for place in (four, five, four):
+        monkeypatch.syspath_prepend(place)
+        assert declared_sides(project.build("fast.pyx")).startswith(f"{place}/")
+        assert project.build("fast.pyx").cached
+        monkeypatch.undo()
+    with pytest.raises(BuildError, match=r"shapes.*not found"):
+        project.build("fast.pyx")
+
+
+def test_an_entry_of_the_search_path_that_changes_nothing_rebuilds_nothing(
+    project: Project, shapes: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    none, four, five = shapes
+    monkeypatch.syspath_prepend(four)
+    project.build("fast.pyx")
+    monkeypatch.syspath_prepend(none)  # no package: those that are come first
+    monkeypatch.setattr(sys, "path", [*sys.path, str(five)])
+    assert project.build("fast.pyx").cached
+    (none / "shapes" / "flat.pxd").write_text("cdef enum:\n    SIDES = 9\n")
+    assert project.build("fast.pyx").cached
+
+
+def test_an_environment_inside_of_the_project_is_no_part_of_it(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write("fast.pyx", "from shapes cimport SIDES\nanswer = SIDES\n")
+    for number in (4, 5):
+        text = f"cdef enum:\n    SIDES = {number}\n"
+        place = project.write(f".tox/py-{number}/site-packages/shapes.pxd", text).parent
+        monkeypatch.syspath_prepend(place)
+        assert place / "shapes.pxd" in project.build("fast.pyx").inputs
+        assert project.build("fast.pyx").cached
+        monkeypatch.undo()
+
+
+def test_declarations_that_come_before_cython_s_own_rebuild(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write("fast.pyx", "from libc.math cimport M_PI\nanswer = M_PI\n")
+    project.build("fast.pyx")
+    place = tmp_path / "place"
+    (place / "libc").mkdir(parents=True)
+    monkeypatch.syspath_prepend(place)
+    assert project.build("fast.pyx").cached
+    (place / "libc" / "__init__.pxd").touch()
+    (place / "libc" / "math.pxd").write_text("cdef enum:\n    M_PI = 3\n")
+    build = project.build("fast.pyx")
+    assert not build.cached
+    assert place / "libc" / "math.pxd" in build.inputs

@@ -16,7 +16,7 @@ from relib.building.fingerprint import (
     fingerprint,
     located,
     portable,
-    recipe,
+    recipe_hash,
     recipe_parts,
 )
 from relib.building.toolchain import find_toolchain
@@ -152,7 +152,9 @@ def test_every_field_of_an_extension_counts(tmp_path: Path, field: str, value: o
     extension = project.extension("fast.pyx")
     toolchain = find_toolchain("c", config)
     changed = replace(extension, **{field: value})  # type: ignore[arg-type]
-    assert recipe(changed, toolchain, config) != recipe(extension, toolchain, config)
+    assert recipe_hash(recipe_parts(changed, toolchain, config)) != recipe_hash(
+        recipe_parts(extension, toolchain, config)
+    )
 
 
 def test_flags_compiler_directives_and_environment_count(
@@ -161,7 +163,9 @@ def test_flags_compiler_directives_and_environment_count(
     def now(**options: object) -> str:
         project = Project(tmp_path, **options)
         extension = project.extension("fast.pyx")
-        return recipe(extension, find_toolchain("c", project.config), project.config)
+        return recipe_hash(
+            recipe_parts(extension, find_toolchain("c", project.config), project.config)
+        )
 
     monkeypatch.delenv("CPATH", raising=False)
     recipes = [
@@ -184,7 +188,9 @@ def test_another_compiler_binary_counts(tmp_path: Path) -> None:
     extension = project.extension("fast.c")
 
     def now() -> str:
-        return recipe(extension, find_toolchain("c", project.config), project.config)
+        return recipe_hash(
+            recipe_parts(extension, find_toolchain("c", project.config), project.config)
+        )
 
     before = now()
     with record.script.open("a") as script:
@@ -200,7 +206,9 @@ def test_with_sources_in_both_languages_both_compilers_count(tmp_path: Path) -> 
     )
 
     def now() -> str:
-        return recipe(extension, find_toolchain("c++", project.config), project.config)
+        return recipe_hash(
+            recipe_parts(extension, find_toolchain("c++", project.config), project.config)
+        )
 
     before = now()
     with record.script.open("a") as script:
@@ -213,17 +221,17 @@ def test_python_cython_and_relib_count(tmp_path: Path, monkeypatch: pytest.Monke
     config = project.config
     toolchain = find_toolchain("c", config)
     extension = project.extension("fast.pyx")
-    recipes = {recipe(extension, toolchain, config)}
+    recipes = {recipe_hash(recipe_parts(extension, toolchain, config))}
     with monkeypatch.context() as patch:
         patch.setattr(module, "BUILD_VERSION", -1)
-        recipes.add(recipe(extension, toolchain, config))
+        recipes.add(recipe_hash(recipe_parts(extension, toolchain, config)))
     with monkeypatch.context() as patch:
         patch.setattr(module, "cython_version", lambda: "0.1")
-        recipes.add(recipe(extension, toolchain, config))
+        recipes.add(recipe_hash(recipe_parts(extension, toolchain, config)))
     for name, value in {"version": "3.99.0 (other)", "hexversion": 0}.items():
         with monkeypatch.context() as patch:
             patch.setattr(module.sys, name, value)
-            recipes.add(recipe(extension, toolchain, config))
+            recipes.add(recipe_hash(recipe_parts(extension, toolchain, config)))
     for variable in ("SOABI", "EXT_SUFFIX", "Py_DEBUG"):
         with monkeypatch.context() as patch:
             real = module.sysconfig.get_config_var
@@ -232,7 +240,7 @@ def test_python_cython_and_relib_count(tmp_path: Path, monkeypatch: pytest.Monke
                 "get_config_var",
                 lambda name, v=variable, real=real: "other" if name == v else real(name),
             )
-            recipes.add(recipe(extension, toolchain, config))
+            recipes.add(recipe_hash(recipe_parts(extension, toolchain, config)))
     assert len(recipes) == 8
 
 
@@ -250,6 +258,25 @@ def test_a_moved_checkout_has_the_same_recipe(tmp_path: Path) -> None:
     def at(root: Path) -> str:
         project = Project(root)
         extension = project.extension("fast.c", include_dirs=(str(root / "include"),))
-        return recipe(extension, find_toolchain("c", project.config), project.config)
+        return recipe_hash(
+            recipe_parts(extension, find_toolchain("c", project.config), project.config)
+        )
 
     assert at(tmp_path / "here") == at(tmp_path / "there")
+
+
+def test_the_directories_of_python_s_headers_and_libraries_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = Project(tmp_path)
+    toolchain = find_toolchain("c", project.config)
+
+    def now() -> str:
+        return recipe_hash(recipe_parts(project.extension("fast.c"), toolchain, project.config))
+
+    recipes = {now()}
+    for name in ("python_includes", "python_libraries"):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, lambda: ("/venv/include",))
+            recipes.add(now())
+    assert len(recipes) == 3

@@ -200,3 +200,20 @@ def test_going_back_and_forth_between_branches_builds_each_once(project: Project
     for branch in ("main", "two", "main"):
         git("checkout", "-q", branch)
         assert not why(project).needed
+
+
+def test_declarations_that_are_found_elsewhere(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write("slow.pyx", "from shapes cimport SIDES\nanswer = SIDES\n")
+    place = tmp_path / "place"
+    place.mkdir()
+    (place / "shapes.pxd").write_text("cdef enum:\n    SIDES = 4\n")
+    with monkeypatch.context() as patch:
+        patch.syspath_prepend(place)
+        build = project.build("slow.pyx")
+    answer = why(project, "slow.pyx")
+    assert answer == Why("slow", True, build.unique_name, elsewhere=(place / "shapes.pxd",))
+    assert str(answer) == (
+        f"slow: would rebuild: {place}/shapes.pxd is not what Cython finds now (sys.path)"
+    )

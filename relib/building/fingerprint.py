@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from relib.building.anchor import RELOADABLE_MACROS
+from relib.building.toolchain import Toolchain, python_includes, python_libraries
 from relib.building.translate import cython_version
 
 if TYPE_CHECKING:
-    from relib.building.toolchain import Toolchain
     from relib.config import Config
     from relib.extension import Extension
 
@@ -39,7 +39,6 @@ __all__ = [
     "fingerprint",
     "located",
     "portable",
-    "recipe",
     "recipe_hash",
     "recipe_parts",
 ]
@@ -112,6 +111,9 @@ def recipe_parts(extension: Extension, toolchain: Toolchain, config: Config) -> 
             sysconfig.get_config_var("EXT_SUFFIX"),
             bool(sysconfig.get_config_var("Py_DEBUG")),
         ],
+        "Python's directories": [
+            portable(path, root) for path in (*python_includes(), *python_libraries())
+        ],
         "Cython": cython_version() if cython else None,
         "directives": [*config.directives, *extension.directives] if cython else [],
         "Cython's macros": RELOADABLE_MACROS if cython else [],
@@ -149,11 +151,6 @@ def recipe_parts(extension: Extension, toolchain: Toolchain, config: Config) -> 
 def recipe_hash(parts: Mapping[str, object]) -> str:
     """The hash of a recipe's parts, 64 hexadecimal digits."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def recipe(extension: Extension, toolchain: Toolchain, config: Config) -> str:
-    """The hash of everything a build depends on but file contents."""
-    return recipe_hash(recipe_parts(extension, toolchain, config))
 
 
 def fingerprint(

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from relib.building import eviction, locks
+from relib.building.cimport_path import found_elsewhere
 from relib.building.fingerprint import Contents, absolute, fingerprint
 from relib.building.index import Index, InputList
 from relib.building.locks import Hold
@@ -95,6 +96,7 @@ class Store:
                 and manifest.fingerprint == wanted
                 and manifest.name == name
                 and manifest.matches_library(path, contents)
+                and not found_elsewhere(manifest, self._root)
                 and _record_use(path)
             ):
                 return path, manifest

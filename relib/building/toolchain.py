@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from relib.config import Config
     from relib.extension import Extension
 
-__all__ = ["Toolchain", "find_toolchain", "quickened"]
+__all__ = ["Toolchain", "find_toolchain", "python_includes", "python_libraries", "quickened"]
 
 # What makes a compiler slower without changing what the code does: optimisation, debug information
 # (also of the linker's plugin), warnings, and _FORTIFY_SOURCE, which wants an optimiser.
@@ -116,7 +116,7 @@ class Toolchain:
             *self.cflags,
             *_macros(extension.define_macros),
             *(f"-U{name}" for name in extension.undef_macros),
-            *(f"-I{directory}" for directory in (*extension.include_dirs, *_python_includes())),
+            *(f"-I{directory}" for directory in (*extension.include_dirs, *python_includes())),
             *(_without_slow(own) if self.quick else own),
             *_macros(defines),
         ]
@@ -148,7 +148,7 @@ class Toolchain:
     ) -> tuple[list[str], list[str], list[str], list[str]]:
         inputs = [*map(str, objects), *extension.extra_objects]
         flags = [
-            *(f"-L{directory}" for directory in (*extension.library_dirs, *_python_libraries())),
+            *(f"-L{directory}" for directory in (*extension.library_dirs, *python_libraries())),
             *(f"-Wl,-rpath,{directory}" for directory in extension.runtime_library_dirs),
             *(_library(library_name) for library_name in extension.libraries),
         ]
@@ -344,19 +344,23 @@ def _macros(macros: Iterable[tuple[str, str | None]]) -> list[str]:
     return [f"-D{name}" if value is None else f"-D{name}={value}" for name, value in macros]
 
 
-def _python_includes() -> list[str]:
+@functools.cache
+def python_includes() -> tuple[str, ...]:
+    """The directories of Python's headers, and of those that packages bring."""
     paths = [sysconfig.get_path("include"), sysconfig.get_path("platinclude")]
     if sys.prefix != sys.base_prefix:
         # before Python's, as build_ext has it: packages put headers into a virtual environment
         paths.insert(0, str(Path(sys.prefix) / "include"))
-    return list(dict.fromkeys(paths))
+    return tuple(dict.fromkeys(paths))
 
 
-def _python_libraries() -> list[str]:
-    # as build_ext does, for extensions that name a library which lies beside libpython
+@functools.cache
+def python_libraries() -> tuple[str, ...]:
+    """The directory of libpython, for extensions that name a library which lies beside it."""
+    # as build_ext does
     shared = sysconfig.get_config_var("Py_ENABLE_SHARED")
     directory = sysconfig.get_config_var("LIBDIR")
-    return [directory] if shared and isinstance(directory, str) else []
+    return (directory,) if shared and isinstance(directory, str) else ()
 
 
 def _library(name: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relib.building.builder import contents
+from relib.building.cimport_path import found_elsewhere
 from relib.building.fingerprint import located
 from relib.building.manifest import Manifest
 from relib.building.store import Store
@@ -58,26 +59,35 @@ class Why:
     """Files that were not there and would be read now."""
     vanished: tuple[Path, ...] = ()
     """Inputs that are no longer there."""
+    elsewhere: tuple[Path, ...] = ()
+    """Files that Cython would no longer take: on `sys.path` another one comes before, or none."""
     settings: tuple[SettingChange, ...] = ()
     """What changed besides files: flags, compiler, Cython, Python, relib, the declaration."""
     damaged: bool = False
     """Nothing changed, but the build in the store is not whole."""
 
     def __str__(self) -> str:
-        reasons = [
-            *(f"{path} changed" for path in self.changed),
-            *(f"{path} appeared" for path in self.appeared),
-            *(f"{path} vanished" for path in self.vanished),
-            *(str(setting) for setting in self.settings),
-        ]
-        if self.damaged:
-            reasons.append(f"{self.last} in the store is damaged")
+        reasons = self.reasons
         said = "; ".join(reasons)
         if not self.needed:
             return f"{self.name}: up to date ({self.last})"
         if self.last is None and not reasons:
             return f"{self.name}: would be built: the store has no build of it"
         return f"{self.name}: would rebuild: {said}"
+
+    @property
+    def reasons(self) -> list[str]:
+        """Each reason in a few words."""
+        reasons = [
+            *(f"{path} changed" for path in self.changed),
+            *(f"{path} appeared" for path in self.appeared),
+            *(f"{path} vanished" for path in self.vanished),
+            *(f"{path} is not what Cython finds now (sys.path)" for path in self.elsewhere),
+            *(str(setting) for setting in self.settings),
+        ]
+        if self.damaged:
+            reasons.append(f"{self.last} in the store is damaged")
+        return reasons
 
 
 # Parts that say nothing to a reader; and those whose change another part explains better.
@@ -131,6 +141,7 @@ def _compare(name: str, last: Manifest, parts: Mapping[str, object], root: Path)
             vanished.append(Path(text))
         else:
             changed.append(Path(text))
+    elsewhere = tuple(map(Path, found_elsewhere(last, root)))
     settings = _settings(last.parts, parts)
     return Why(
         name,
@@ -139,8 +150,9 @@ def _compare(name: str, last: Manifest, parts: Mapping[str, object], root: Path)
         tuple(changed),
         tuple(appeared),
         tuple(vanished),
+        elsewhere,
         settings,
-        damaged=not (changed or appeared or vanished or settings),
+        damaged=not (changed or appeared or vanished or elsewhere or settings),
     )
 
 

@@ -48,12 +48,7 @@ def command(name: str, as_json: bool, options: Options) -> int:
 def _lines(answer: Why) -> list[str]:
     if not answer.needed:
         return [str(answer)]
-    reasons = [
-        *(f"{path} changed" for path in answer.changed),
-        *(f"{path} appeared" for path in answer.appeared),
-        *(f"{path} vanished" for path in answer.vanished),
-        *map(str, answer.settings),
-    ]
+    reasons = answer.reasons
     if len(reasons) < 2:
         return [str(answer)]
     return [f"{answer.name}: would rebuild, since {answer.last}:", *(f"  {r}" for r in reasons)]
