@@ -802,3 +802,51 @@ def test_declarations_that_come_before_cython_s_own_rebuild(
     build = project.build("fast.pyx")
     assert not build.cached
     assert place / "libc" / "math.pxd" in build.inputs
+
+
+# --- what is linked ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "fields"),
+    [
+        ({}, {"extra_link_args": ("lib/libcore.a",)}),
+        ({}, {"extra_link_args": ("-Wl,--whole-archive,lib/libcore.a,--no-whole-archive",)}),
+        ({}, {"extra_link_args": ("-L", "lib", "-lcore")}),
+        ({"ldflags": "-Llib -Wl,--whole-archive -lcore -Wl,--no-whole-archive"}, {}),
+        ({"ldflags": "-Wl,--whole-archive lib/libcore.a -Wl,--no-whole-archive"}, {}),
+        ({"ldflags": "-L lib"}, {"libraries": ("core",)}),
+        ({}, {"library_dirs": ("lib",), "libraries": (":libcore.a",)}),
+    ],
+)
+def test_an_archive_counts_however_it_is_named(
+    project: Project, options: dict[str, str], fields: dict[str, object]
+) -> None:
+    project.options.update(options)
+    project.write_c("fast", "core()", "core.h")
+    project.write("core.h", "int core(void);")
+    for answer in (1, 2):
+        write_archive(project, "lib", answer)
+        assert answer_of(project.build("fast.c", **fields)) == answer
+        assert project.build("fast.c", **fields).cached
+
+
+def write_archive(project: Project, directory: str, answer: int) -> None:
+    place = project.root / directory
+    place.mkdir(exist_ok=True)
+    core = project.write("core.c", f"int core(void) {{ return {answer}; }}")
+    subprocess.run(["gcc", "-fPIC", "-c", core, "-o", place / "core.o"], check=True)
+    subprocess.run(["ar", "rcsD", place / "libcore.a", place / "core.o"], check=True)
+
+
+def test_a_library_that_comes_before_another_of_its_name_counts(project: Project) -> None:
+    project.write_c("fast", "core()", "core.h")
+    project.write("core.h", "int core(void);")
+    (project.root / "first").mkdir()
+    write_archive(project, "second", 2)
+    flags = ("-Lfirst", "-Lsecond", "-lcore")
+    assert answer_of(project.build("fast.c", extra_link_args=flags)) == 2
+    write_archive(project, "first", 1)
+    assert answer_of(project.build("fast.c", extra_link_args=flags)) == 1
+    (project.root / "first" / "libcore.a").unlink()
+    assert project.build("fast.c", extra_link_args=flags).cached

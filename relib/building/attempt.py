@@ -177,7 +177,8 @@ def _attempt(order: Order, contents: Contents, witness: Witness, directory: Path
     own = os.path.join(directory, "")  # noqa: PTH118
     read = map(os.fspath, compiled.dependencies)
     headers = [path for path in read if not path.startswith(own)]
-    found = witness.digests([*headers, *_not_there(headers, extension)], root)
+    absent = [*_not_there(headers, extension), *map(os.fspath, compiled.absent)]
+    found = witness.digests([*headers, *absent], root)
     witness.check()
 
     library = compiled.library.rename(kept / f"{unique_name(plan)}.so")
@@ -213,9 +214,7 @@ def _translate(order: Order, kept: Path) -> _Translated:
     sources: list[Path] = []
     generated: list[str] = []
     diagnostics: list[Diagnostic] = []
-    inputs = dict.fromkeys(
-        map(os.fspath, (*extension.sources, *extension.depends, *_linked(extension)))
-    )
+    inputs = dict.fromkeys(map(os.fspath, (*extension.sources, *extension.depends)))
     for source in extension.sources:
         if Extension(extension.name, (source,)).kind != "cython":
             sources.append(source)
@@ -255,17 +254,6 @@ def _with_quoted_includes(extension: Extension, kept: Path) -> Extension:
     places = dict.fromkeys((*(source.parent for source in extension.sources), kept))
     quoted = [flag for place in places for flag in ("-iquote", str(place))]
     return replace(extension, extra_compile_args=(*quoted, *extension.extra_compile_args))
-
-
-def _linked(extension: Extension) -> list[Path]:
-    """What the extension names for the linker: objects, and libraries where they may be found."""
-    root = extension.main.parent
-    archives = [
-        root / directory / f"lib{library}.a"
-        for directory in extension.library_dirs
-        for library in extension.libraries
-    ]
-    return [root / path for path in extension.extra_objects] + archives
 
 
 def _not_there(headers: Iterable[str], extension: Extension) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from relib.building import elf, failures, tinycc
 from relib.building.anchor import RELOADABLE_MACROS
 from relib.building.depfiles import read_depfile
 from relib.building.diagnostics import Diagnostic, parse_compiler
+from relib.building.linked import linked_files
 from relib.building.prepared import Prepared, prepare
 from relib.building.processes import Finished, run_all
 from relib.building.toolchain import Toolchain, find_toolchain, quickened
@@ -41,6 +43,8 @@ class Compiled:
     dependencies: tuple[Path, ...]
     """All files it was made from: sources, headers, objects and libraries, as absolute paths; those
     in the working directory are left out."""
+    absent: tuple[Path, ...]
+    """Files that would have been linked, had they been there."""
     diagnostics: tuple[Diagnostic, ...]
     """What the compilers warned of."""
     seconds: Mapping[str, float]
@@ -79,6 +83,7 @@ def compile_extension(
     job = _Job(extension, unique_name, toolchain, workdir, config)
     begun = time.perf_counter()
     units = [job.unit(number, source) for number, source in enumerate(sources)]
+    read, absent = job.linked(units)  # before: one that goes meanwhile was read, perhaps
     try:
         if job.can_do_it_at_once(units):
             library, said = job.compile_and_link(units[0])
@@ -89,12 +94,13 @@ def compile_extension(
             compiled = time.perf_counter()
             library, said_at_link = job.link(units)
             linked = time.perf_counter()
-        dependencies = job.dependencies(units)
+        dependencies = job.dependencies(units, read)
     except OSError as error:
         raise failures.system_failed(extension.name, "build", error, workdir=workdir) from error
     return Compiled(
         library,
         dependencies,
+        tuple(map(Path, absent)),
         tuple(dict.fromkeys((*said, *said_at_link))),
         {"compile": compiled - begun, "link": linked - compiled},
     )
@@ -239,9 +245,21 @@ class _Job:
         unfinished.replace(library)
         return library, tuple(said)
 
-    def dependencies(self, units: Sequence[_Unit]) -> tuple[Path, ...]:
+    def linked(self, units: Sequence[_Unit]) -> tuple[list[str], list[str]]:
+        """What is linked, objects apart, and what would be if it were there.
+
+        Raises:
+            BuildError: tcc cannot do what a flag asks for.
+        """
+        words = self._linking_toolchain(units).linked(self.extension)
+        # gcc(1): searched after -L
+        places = os.environ.get("LIBRARY_PATH", "").split(os.pathsep)
+        words += [f"-L{place}" for place in places if place]
+        return linked_files(words, self.config.root)
+
+    def dependencies(self, units: Sequence[_Unit], linked: Sequence[str]) -> tuple[Path, ...]:
         """Every file that was read for the units and the library."""
-        root, extension = self.config.root, self.extension
+        root = self.config.root
         found: dict[Path, None] = {}
         for unit in units:
             escaped = unit.toolchain.family != "tcc"
@@ -251,11 +269,7 @@ class _Job:
                 del read[unit.prepared.header]
                 read.update(dict.fromkeys(unit.prepared.files))
             found.update(read)
-        found.update((root / name, None) for name in extension.extra_objects)
-        for directory in extension.library_dirs:
-            for name in extension.libraries:
-                candidates = (root / directory / f"lib{name}{end}" for end in (".so", ".a"))
-                found.update((library, None) for library in candidates if library.exists())
+        found.update(dict.fromkeys(map(Path, linked)))
         own = f"{self.workdir}/"
         return tuple(path for path in found if not str(path).startswith(own))
 

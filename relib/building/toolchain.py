@@ -143,6 +143,15 @@ class Toolchain:
         driver = self.linker or self.command
         return [*driver, *given, *inputs, *flags, "-o", str(library), *last]
 
+    def linked(self, extension: Extension) -> list[str]:
+        """The arguments of `link_command` that may name files: objects, libraries, directories.
+
+        Raises:
+            BuildError: tcc cannot do what a flag asks for.
+        """
+        given, inputs, flags, last = self._link_words([], extension, Path())
+        return [*self.linker[1:], *self.command[1:], *given, *inputs, *flags, *last]
+
     def _link_words(
         self, objects: Sequence[Path], extension: Extension, exports: Path
     ) -> tuple[list[str], list[str], list[str], list[str]]:
