@@ -12,7 +12,7 @@ from relib.config import Config, find_root, load_config
 from relib.declared.declaration import check_source, make_extension, override, read_fields
 from relib.declared.module_name import check_name, name_from_path
 from relib.declared.project_files import Declaration, read_declarations
-from relib.declared.source_facts import SOURCE_SUFFIXES
+from relib.declared.source_facts import SOURCE_SUFFIXES, header_language
 from relib.errors import ProjectError, SourceMissing, UnknownExtension
 from relib.extension import Extension
 from relib.file_paths import absolute
@@ -141,7 +141,10 @@ def _given(
     if not extension.sources:
         raise SourceMissing(f"{extension.name!r} has no sources", path=Path())
     name = check_name(extension.name if name is None else name)
-    extension = _checked(override(replace(extension, name=name), _overrides(fields)))
+    overrides = _overrides(fields)
+    extension = _checked(override(replace(extension, name=name), overrides))
+    if "language" not in overrides and (language := header_language(extension.main)) is not None:
+        extension = replace(extension, language=language)
     return extension, config or load_config(find_root(extension.main))
 
 

@@ -850,3 +850,21 @@ def test_a_library_that_comes_before_another_of_its_name_counts(project: Project
     assert answer_of(project.build("fast.c", extra_link_args=flags)) == 1
     (project.root / "first" / "libcore.a").unlink()
     assert project.build("fast.c", extra_link_args=flags).cached
+
+
+# --- languages -----------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not there")
+def test_cython_s_c_stays_c_beside_cplusplus(project: Project) -> None:
+    project.write("core.h", "int core(void);\n")  # without extern "C"
+    project.write("core.c", "int core(void) { return 42; }\n")
+    project.write(
+        "more.cpp", "#include <string>\nstd::string text() { return std::string(9, 'x'); }"
+    )
+    project.write("fast.pyx", 'cdef extern from "core.h":\n    int core()\nanswer = core()\n')
+    sources = tuple(project.root / name for name in ("fast.pyx", "core.c", "more.cpp"))
+    build = project.build("fast.pyx", sources=sources)
+    assert (build.library.parent / "fast.c").exists()
+    symbols = subprocess.run(["nm", build.library], check=True, capture_output=True, text=True)
+    assert "_Z4corev" not in symbols.stdout  # that would be a function of C++, which is not there

@@ -759,3 +759,12 @@ def test_the_c_file_that_cython_made_stands_for_its_source(root: Path) -> None:
     assert project["own"].sources == (root / "own.c",)
     assert project["gone"].sources == (root / "gone.c",)
     assert find_extension("made.pyx")[0].name == "made"
+
+
+def test_an_extension_has_the_language_of_its_source_s_header(root: Path) -> None:
+    source = root / "vec.pyx"
+    write(root, {"vec.pyx": "# distutils: language = c++\n"})
+    assert find_extension(Extension("vec", (source,)))[0].language == "c++"
+    assert find_extension(Extension("vec", (source,)), language="c")[0].language == "c"
+    assert find_extension(source)[0].language == "c++"
+    assert find_extension(source, language="c")[0].language == "c"

@@ -16,7 +16,7 @@ from relib.building.fallback import Choice, Files, choose
 from relib.building.fingerprint import Contents, State, fingerprint, portable
 from relib.building.manifest import Manifest
 from relib.building.obstacles import Obstacles
-from relib.building.tiers import Plan, Plans, language_of
+from relib.building.tiers import Plan, Plans
 from relib.building.translate import cython_version, translate
 from relib.config import Config
 from relib.errors import BuildError, SourceMissing, SourceUnreadable
@@ -219,7 +219,8 @@ def _translate(order: Order, kept: Path) -> _Translated:
         if Extension(extension.name, (source,)).kind != "cython":
             sources.append(source)
             continue
-        suffix = ".cpp" if language_of(extension) == "c++" else ".c"
+        # C++ beside it makes the linker C++'s, and not this: as for setuptools
+        suffix = ".cpp" if extension.language == "c++" else ".c"
         stem = source.stem if f"{source.stem}{suffix}" not in generated else f"{source.stem}_"
         result = translate(extension, source, kept / f"{stem}{suffix}", config=order.config)
         sources.append(result.c_file)

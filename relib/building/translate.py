@@ -7,7 +7,6 @@ import errno
 import importlib.metadata
 import os
 import sys
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,15 +39,12 @@ class Translation:
     """What became of one source."""
 
     c_file: Path
-    language: str
-    """`"c"` or `"c++"`."""
     dependencies: tuple[Path, ...]
     """The files that were read, the source first."""
     absent: tuple[Path, ...]
     """Files that were looked for and are not there: if one appears, the translation may differ."""
     diagnostics: tuple[Diagnostic, ...]
     """Warnings and notes."""
-    seconds: float
 
 
 def translate(
@@ -65,8 +61,8 @@ def translate(
         extension: what the source is part of: gives the module name, the language, directives and
             the search path.
         source: a .pyx file, or a .py file in pure Python mode.
-        c_file: where to write the C; its directory is there. With the suffix .cpp instead if the
-            language turns out to be C++. `.h` files for public declarations are written beside it.
+        c_file: where to write the C, or C++; its directory is there. `.h` files for public
+            declarations are written beside it.
         config: gives directives (the extension's own come first), and the time it may take.
         shared: the module that has Cython's helper code, with `{version}` for Cython's version as
             in a name (`3_3_1`); None: the helper code becomes part of the C.
@@ -86,15 +82,11 @@ def translate(
     >>> _ = source.write_text("cpdef int twice(int x): return 2 * x")
     >>> fast, config = Extension("fast", (source,)), load_config(directory)
     >>> done = translate(fast, source, directory / "fast.c", config=config)
-    >>> done.c_file.name, done.language, [path.name for path in done.dependencies]
-    ('fast.c', 'c', ['fast.pyx'])
+    >>> done.c_file.name, [path.name for path in done.dependencies]
+    ('fast.c', ['fast.pyx'])
     """
-    begun = time.perf_counter()
     source, c_file = source.absolute(), c_file.absolute()
     version = cython_version()
-    cplus = "c++" in (extension.language, _header_language(source))
-    if cplus and c_file.suffix == ".c":
-        c_file = c_file.with_suffix(".cpp")
     if shared is not None:
         shared = shared.format(version="".join(c if c.isalnum() else "_" for c in version))
     places = map(str, (*extension.cython_include_path, _package_root(source), config.root))
@@ -102,7 +94,7 @@ def translate(
         "source": str(source),
         "name": extension.name,
         "c_file": str(c_file),
-        "cplus": cplus,
+        "cplus": extension.language == "c++",
         "include_path": list(dict.fromkeys(str(config.root / place) for place in places)),
         "directives": {
             name: value if isinstance(value, bool | int | None) else str(value)
@@ -137,11 +129,9 @@ def translate(
         raise _failure(extension.name, source, answer, diagnostics)
     return Translation(
         c_file=c_file,
-        language="c++" if cplus else "c",
         dependencies=_paths(answer["dependencies"]),
         absent=_paths(answer["absent"]),
         diagnostics=diagnostics,
-        seconds=time.perf_counter() - begun,
     )
 
 
@@ -181,30 +171,6 @@ def cython_version() -> str:
 
 
 _versions: dict[str, tuple[object, str]] = {}
-
-
-def _header_language(source: Path) -> str | None:
-    """The language that a `# distutils:` comment at the top of a source sets, if any.
-
-    Read as cythonize reads it (Cython 3.3, Build/Dependencies.py, DistutilsInfo).
-    """
-    try:
-        text = source.read_bytes().decode("utf-8", "replace")
-    except FileNotFoundError:
-        raise _missing(source) from None
-    except OSError as error:
-        raise _unreadable(source, error.strerror) from error
-    language = None
-    for line in map(str.strip, text.removeprefix("\ufeff").splitlines()):
-        if not line:
-            continue
-        if not line.startswith("#"):
-            break
-        kind, _, setting = line[1:].partition(":")
-        key, _, value = setting.partition("=")
-        if kind.strip() == "distutils" and key.strip() == "language":
-            language = value.strip()
-    return language
 
 
 def _package_root(source: Path) -> Path:

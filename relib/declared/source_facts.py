@@ -21,6 +21,7 @@ __all__ = [
     "C_SUFFIXES",
     "SOURCE_SUFFIXES",
     "Facts",
+    "header_language",
     "read_facts",
 ]
 
@@ -59,6 +60,16 @@ def read_facts(path: Path, *, as_c: bool = False) -> Facts:
     if as_c or path.suffix in (*C_SUFFIXES, *CPLUSPLUS_SUFFIXES):
         return _c_facts(contents, path)
     return _cython_facts(contents, path)
+
+
+def header_language(path: Path) -> str | None:
+    """Return the language that a Cython source's header sets, if any.
+
+    Raises:
+        OSError: the file cannot be read.
+        ProjectError: its header cannot be made sense of.
+    """
+    return read_facts(path).header.language if path.suffix in CYTHON_SUFFIXES else None
 
 
 # Comments and strings: what looks like a cimport inside of them is none.
