@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import venv
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -735,3 +736,21 @@ def test_a_new_cython_is_used_as_soon_as_it_is_installed(
 def test_paths_that_are_not_ascii_come_back_as_they_are(project: Project) -> None:
     source = project.write("naïve/fast.pyx", "x = 1\n")
     assert project.translate(source).dependencies == (source,)
+
+
+def test_a_project_s_files_count_though_an_environment_is_made_of_its_directory(
+    project: Project,
+) -> None:
+    venv.create(project.root, symlinks=True)
+    project.write("fast.pyx", "def twice(x): return 2 * x\n")
+    script = 'print(*translated("fast.pyx").absent, sep="\\n")'
+    places = [str(REPOSITORY), *filter(None, sys.path)]
+    done = subprocess.run(
+        [project.root / "bin/python", "-c", prelude(project.root) + script],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment() | {"PYTHONPATH": os.pathsep.join(places)},
+        check=True,
+    )
+    assert str(project.root / "fast.pxd") in done.stdout.splitlines()

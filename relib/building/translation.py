@@ -259,13 +259,19 @@ def _matters(path: str) -> bool:
     return not path.endswith((".py", ".pyx", ".pyc")) and not path.startswith(_installed())
 
 
+_OF_SOFTWARE = ("stdlib", "platstdlib", "purelib", "platlib", "include", "platinclude")
+
+
 def _installed() -> tuple[str, ...]:
     return _installed_in(tuple(sys.path))
 
 
 @functools.lru_cache(maxsize=8)
 def _installed_in(search_path: tuple[str, ...]) -> tuple[str, ...]:
-    places = {*sysconfig.get_paths().values(), str(Path(str(_cython("Utils").__file__)).parent)}
+    # Not "data" and "scripts": an environment may be the project's own directory.
+    paths = sysconfig.get_paths()
+    places = {paths[key] for key in _OF_SOFTWARE}
+    places.add(str(Path(str(_cython("Utils").__file__)).parent))
     for place in map(Path, search_path):
         if place.suffix in (".zip", ".egg") or place.name in (
             "site-packages",
