@@ -868,3 +868,18 @@ def test_cython_s_c_stays_c_beside_cplusplus(project: Project) -> None:
     assert (build.library.parent / "fast.c").exists()
     symbols = subprocess.run(["nm", build.library], check=True, capture_output=True, text=True)
     assert "_Z4corev" not in symbols.stdout  # that would be a function of C++, which is not there
+
+
+# --- what vanishes while it is built -------------------------------------------------------------
+
+
+def test_a_header_that_vanishes_while_it_is_built_is_not_taken_for_absent(project: Project) -> None:
+    record = project.record_compiler()
+    project.write_c("fast", "VALUE", "value.h")
+    header = project.write("value.h", "#define VALUE 1\n")
+    record.before_compiling(f'gcc "$@"; status=$?; rm -f {header}; exit $status')
+    with pytest.raises(BuildError, match=r"value\.h"):
+        project.build("fast.c")
+    record.before_compiling(":")
+    with pytest.raises(BuildError, match=r"value\.h"):
+        project.build("fast.c")

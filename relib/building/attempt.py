@@ -49,8 +49,15 @@ class Witness:
         self._now = now
         self._before = {path: self._state(path) for path in known}
 
-    def digests(self, paths: Iterable[str], root: Path) -> dict[str, str | None]:
+    def digests(
+        self, paths: Iterable[str], root: Path, *, were_there: bool = False
+    ) -> dict[str, str | None]:
         """The digests of `paths`, by portable path.
+
+        Args:
+            paths: the files.
+            root: the project's root.
+            were_there: they have been read, so that one which is not there has changed.
 
         Raises:
             InputsChanged: one of them has changed.
@@ -64,7 +71,7 @@ class Witness:
                 self._before[path] = now
                 # It may have been written at the very moment that this witness was made; within
                 # one step of the clock there is no telling, so that counts as changed.
-                if now.changed >= self._now:
+                if now.changed >= self._now or (were_there and now.digest is None):
                     changed.append(path)
             elif now != before:
                 changed.append(path)
@@ -116,7 +123,10 @@ class _Translated:
     sources: tuple[Path, ...]
     """What is left to the C compiler."""
     generated: tuple[str, ...]
+    read: tuple[str, ...]
+    """What Cython read."""
     inputs: tuple[str, ...]
+    """What the C depends on besides, there or not."""
     diagnostics: tuple[Diagnostic, ...]
 
 
@@ -152,7 +162,8 @@ def _attempt(order: Order, contents: Contents, witness: Witness, directory: Path
 
     begun = time.perf_counter()
     translated = _translate(order, kept)
-    inputs = witness.digests(translated.inputs, root)
+    inputs = witness.digests(translated.read, root, were_there=True)
+    inputs |= witness.digests(translated.inputs, root)
     seconds = {"translate": time.perf_counter() - begun}
     adapted = _with_quoted_includes(extension, kept) if translated.generated else extension
 
@@ -178,7 +189,7 @@ def _attempt(order: Order, contents: Contents, witness: Witness, directory: Path
     read = map(os.fspath, compiled.dependencies)
     headers = [path for path in read if not path.startswith(own)]
     absent = [*_not_there(headers, extension), *map(os.fspath, compiled.absent)]
-    found = witness.digests([*headers, *absent], root)
+    found = witness.digests(headers, root, were_there=True) | witness.digests(absent, root)
     witness.check()
 
     library = compiled.library.rename(kept / f"{unique_name(plan)}.so")
@@ -215,6 +226,7 @@ def _translate(order: Order, kept: Path) -> _Translated:
     generated: list[str] = []
     diagnostics: list[Diagnostic] = []
     inputs = dict.fromkeys(map(os.fspath, (*extension.sources, *extension.depends)))
+    read: dict[str, None] = {}
     for source in extension.sources:
         if Extension(extension.name, (source,)).kind != "cython":
             sources.append(source)
@@ -227,9 +239,12 @@ def _translate(order: Order, kept: Path) -> _Translated:
         generated.append(result.c_file.name)
         diagnostics += result.diagnostics
         diagnostics += _amend(result.c_file, source)
-        read = (*result.dependencies, *result.absent)
-        inputs.update(dict.fromkeys(str(path) for path in read if path.parent != kept))
-    return _Translated(tuple(sources), tuple(generated), tuple(inputs), tuple(diagnostics))
+        for noted, paths in ((read, result.dependencies), (inputs, result.absent)):
+            noted.update(dict.fromkeys(str(path) for path in paths if path.parent != kept))
+    rest = (path for path in inputs if path not in read)
+    return _Translated(
+        tuple(sources), tuple(generated), tuple(read), tuple(rest), tuple(diagnostics)
+    )
 
 
 def _amend(c_file: Path, source: Path) -> list[Diagnostic]:
