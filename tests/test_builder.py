@@ -883,3 +883,39 @@ def test_a_header_that_vanishes_while_it_is_built_is_not_taken_for_absent(projec
     record.before_compiling(":")
     with pytest.raises(BuildError, match=r"value\.h"):
         project.build("fast.c")
+
+
+# --- headers that come before others -------------------------------------------------------------
+
+
+def test_a_header_in_a_directory_of_cflags_comes_before_another(project: Project) -> None:
+    first, second = project.root / "first", project.root / "second"
+    first.mkdir()
+    project.options["cflags"] = f"-O0 -I{first} -I {second}"
+    project.write_c("fast", "VALUE", "value.h")
+    project.write("second/value.h", "#define VALUE 2\n")
+    assert answer_of(project.build("fast.c")) == 2
+    project.write("first/value.h", "#define VALUE 1\n")
+    assert answer_of(project.build("fast.c")) == 1
+
+
+def test_a_header_beside_the_one_that_includes_it_comes_first(project: Project) -> None:
+    project.write_c("fast", "VALUE", "sub/a.h")
+    project.write("inc/sub/a.h", '#include "b.h"\n')
+    project.write("inc/b.h", "#define VALUE 2\n")
+    places = (str(project.root / "inc"),)
+    assert answer_of(project.build("fast.c", include_dirs=places)) == 2
+    project.write("inc/sub/b.h", "#define VALUE 1\n")
+    assert answer_of(project.build("fast.c", include_dirs=places)) == 1
+
+
+@pytest.mark.parametrize("asked", ['"extra.h"', "<extra.h>"])
+def test_a_header_that_is_asked_for_counts_when_it_appears(project: Project, asked: str) -> None:
+    text = f"#if __has_include({asked})\n#define VALUE 1\n#else\n#define VALUE 2\n#endif\n"
+    project.write("value.h", text)
+    project.write_c("fast", "VALUE", "value.h")
+    (project.root / "inc").mkdir()
+    places = (str(project.root / "inc"),)
+    assert answer_of(project.build("fast.c", include_dirs=places)) == 2
+    project.write("inc/extra.h", "")
+    assert answer_of(project.build("fast.c", include_dirs=places)) == 1

@@ -188,7 +188,7 @@ def _attempt(order: Order, contents: Contents, witness: Witness, directory: Path
     own = os.path.join(directory, "")  # noqa: PTH118
     read = map(os.fspath, compiled.dependencies)
     headers = [path for path in read if not path.startswith(own)]
-    absent = [*_not_there(headers, extension), *map(os.fspath, compiled.absent)]
+    absent = [path for path in map(os.fspath, compiled.absent) if not path.startswith(own)]
     found = witness.digests(headers, root, were_there=True) | witness.digests(absent, root)
     witness.check()
 
@@ -270,20 +270,3 @@ def _with_quoted_includes(extension: Extension, kept: Path) -> Extension:
     places = dict.fromkeys((*(source.parent for source in extension.sources), kept))
     quoted = [flag for place in places for flag in ("-iquote", str(place))]
     return replace(extension, extra_compile_args=(*quoted, *extension.extra_compile_args))
-
-
-def _not_there(headers: Iterable[str], extension: Extension) -> list[str]:
-    """The files that would have been included instead of one of `headers`, had they been there.
-
-    Only for headers in the extension's own include directories: for the system's, it would double
-    what has to be looked at to find a build.
-    """
-    places = [os.fspath(path) for path in dict.fromkeys(s.parent for s in extension.sources)]
-    prefixes = [os.path.join(path, "") for path in (*places, *extension.include_dirs)]  # noqa: PTH118
-    earlier: dict[str, None] = {}
-    for header in headers:
-        for rank, prefix in enumerate(prefixes):
-            if header.startswith(prefix):
-                rest = header[len(prefix) :]
-                earlier.update(dict.fromkeys(other + rest for other in prefixes[:rank]))
-    return [path for path in earlier if not os.path.exists(path)]  # noqa: PTH110

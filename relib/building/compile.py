@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from relib.building import elf, failures, tinycc
+from relib.building.absent_headers import absent_headers, include_directories
 from relib.building.anchor import RELOADABLE_MACROS
 from relib.building.depfiles import read_depfile
 from relib.building.diagnostics import Diagnostic, parse_compiler
 from relib.building.linked import linked_files
 from relib.building.prepared import Prepared, prepare
 from relib.building.processes import Finished, run_all
-from relib.building.toolchain import Toolchain, find_toolchain, quickened
+from relib.building.toolchain import Toolchain, find_toolchain, python_includes, quickened
 from relib.errors import BuildError, SourceMissing, SourceUnreadable
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Compiled:
     """All files it was made from: sources, headers, objects and libraries, as absolute paths; those
     in the working directory are left out."""
     absent: tuple[Path, ...]
-    """Files that would have been linked, had they been there."""
+    """Files that would have been included or linked, had they been there."""
     diagnostics: tuple[Diagnostic, ...]
     """What the compilers warned of."""
     seconds: Mapping[str, float]
@@ -95,6 +96,7 @@ def compile_extension(
             library, said_at_link = job.link(units)
             linked = time.perf_counter()
         dependencies = job.dependencies(units, read)
+        absent += job.absent_headers(units, dependencies)
     except OSError as error:
         raise failures.system_failed(extension.name, "build", error, workdir=workdir) from error
     return Compiled(
@@ -272,6 +274,16 @@ class _Job:
         found.update(dict.fromkeys(map(Path, linked)))
         own = f"{self.workdir}/"
         return tuple(path for path in found if not str(path).startswith(own))
+
+    def absent_headers(self, units: Sequence[_Unit], dependencies: Sequence[Path]) -> list[str]:
+        """What would have been included, had it been there."""
+        pythons = tuple(os.path.join(path, "") for path in python_includes())  # noqa: PTH118
+        headers = [path for path in map(os.fspath, dependencies) if not path.startswith(pythons)]
+        words = [word for unit in units for word in unit.command]
+        directories = include_directories(words, self.config.root)
+        return absent_headers(
+            headers, directories, [unit.source for unit in units], self.config.root
+        )
 
     def _toolchain(self, language: str) -> Toolchain:
         if language == self.toolchain.language:
