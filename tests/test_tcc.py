@@ -261,3 +261,15 @@ ATOMICS = r"""
     static PyModuleDef module = {PyModuleDef_HEAD_INIT, "fast", "", 0, methods, slots};
     PyMODINIT_FUNC PyInit_fast(void) { return PyModuleDef_Init(&module); }
 """
+
+
+def test_headers_in_the_environment_s_directories_are_dependencies(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header = place.write("elsewhere/value.h", "#define VALUE 42\n")
+    monkeypatch.setenv("C_INCLUDE_PATH", str(header.parent))
+    main = module(place, "VALUE")
+    main.write_text("#include <value.h>\n" + main.read_text())
+    compiled = place.compile(main)
+    assert evaluate(compiled.library, "fast.answer()") == "42"
+    assert header in compiled.dependencies

@@ -486,3 +486,72 @@ def test_what_a_compiler_is_is_kept_for_the_next_program(
     monkeypatch.setattr(compilers, "_known", {})
     with pytest.raises(AssertionError):
         _ = plans(project.extension("fast.c"), config, "optimized").first
+
+
+QUIETLY_OTHER = [
+    pytest.param(
+        "#ifdef __GNUC__\n#define PACKED __attribute__((packed))\n#else\n#define PACKED\n#endif\n"
+        "struct PACKED pair { char a; int b; };\n",
+        "sizeof(struct pair)",
+        id="attributes for GNU C",
+    ),
+    pytest.param(
+        "enum __attribute__((packed)) kind { ONE };\n", "sizeof(enum kind)", id="packed enum"
+    ),
+    pytest.param(
+        "enum kind { ONE } __attribute__((__packed__));\n", "sizeof(enum kind)", id="enum packed"
+    ),
+    pytest.param(
+        "typedef int wide __attribute__((__mode__(__word__)));\n", "sizeof(wide)", id="word"
+    ),
+    pytest.param(
+        "typedef int wide __attribute__((__mode__(__pointer__)));\n", "sizeof(wide)", id="pointer"
+    ),
+    pytest.param("#pragma weak nowhere\nextern int nowhere(void);\n", "nowhere ? 1 : 2", id="weak"),
+]
+
+
+@needs_tcc
+@pytest.mark.parametrize("in_header", [False, True])
+@pytest.mark.parametrize(("text", "expression"), QUIETLY_OTHER)
+def test_what_tcc_would_compile_to_something_else_is_built_by_another(
+    project: Project, text: str, expression: str, in_header: bool
+) -> None:
+    if in_header:
+        project.write("other.h", text)
+        text = '#include "other.h"\n'
+    module = text + MODULE.replace("ANSWER", f"(long)({expression})")
+    project.write("fast.c", module)
+    instant = answer(build(project, tier="instant"))
+    assert instant == answer(build(project, tier="optimized"))
+
+
+@needs_tcc
+@pytest.mark.parametrize(("header", "reason"), [("<sysexits.h>", True), ("vec.h", False)])
+def test_a_header_beside_the_source_does_not_answer_for_the_system_s(
+    project: Project, header: str, reason: bool
+) -> None:
+    project.write("sysexits.h", "#define EX_USAGE 77\n")
+    project.write("vec.h", "#define EX_USAGE 77\n")
+    project.write("fast.pyx", f'cdef extern from "{header}":\n    int EX_USAGE\nn = EX_USAGE\n')
+    notes = [note.message for note in build(project, "fast.pyx", tier="instant").diagnostics]
+    assert [
+        note for note in notes if "a header of the project's called sysexits.h" in note
+    ] == notes
+    assert bool(notes) == reason
+
+
+@needs_tcc
+def test_a_doubt_about_a_header_is_remembered(
+    project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    calls = recording_tcc(tmp_path / "bin", monkeypatch)
+    project.write("other.h", "enum __attribute__((packed)) kind { ONE };\n")
+    write(project, '#include "other.h"\n')
+    built = build(project, tier="instant")
+    [note] = [d for d in built.diagnostics if d.severity == "note"]
+    assert "a packed enum" in note.message
+    tried = calls.read_text()
+    write(project, '#include "other.h"\nstatic int more;\n')
+    assert compiler(build(project, tier="instant")) != TCC
+    assert calls.read_text() == tried

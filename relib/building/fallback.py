@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -10,9 +11,10 @@ from pathlib import Path
 
 from relib.building.compile import Compiled
 from relib.building.diagnostics import Diagnostic
-from relib.building.obstacles import Obstacle, Obstacles, assembly, inline_assembly, obstacle
+from relib.building.doubts import doubt, doubt_about_gnu, shadow
+from relib.building.obstacles import Obstacle, Obstacles, doubted, obstacle
 from relib.building.tiers import Plan, Plans
-from relib.building.toolchain import Toolchain
+from relib.building.toolchain import Toolchain, python_includes
 from relib.errors import BuildError, BuildTimeout, CompilerMissing, DiskFull
 from relib.extension import Extension
 
@@ -53,15 +55,21 @@ class Files:
             self._texts = [_text(path) for path in self.sources]
         return self._texts
 
-    def assembly(self, compiled: Compiled) -> str | None:
-        """The first line of inline assembly in the sources and the project's own headers."""
-        own = (f"{self.root}/", *(f"{path}/" for path in self.extension.include_dirs))
-        read = [path for path in map(os.fspath, compiled.dependencies) if path.startswith(own)]
-        headers = (path for path in read if Path(path) not in self.sources)
-        for text in self.texts:
-            if (line := inline_assembly(text)) is not None:
-                return line
-        return next(filter(None, (inline_assembly(_text(Path(path))) for path in headers)), None)
+    def doubt(self, compiled: Compiled) -> tuple[str, str] | None:
+        """What tcc may have compiled to something else: what it is, and the line that has it."""
+        places = (f"{self.root}/", *(f"{path}/" for path in self.extension.include_dirs))
+        read = [path for path in map(os.fspath, compiled.dependencies) if path.startswith(places)]
+        headers = [path for path in read if Path(path) not in self.sources]
+        texts = [_text(Path(path)) for path in headers]
+        # what is the user's own: Cython's C asks for GNU C, and does without
+        own = (*map(_text, self.extension.sources), *texts)
+        found = itertools.chain(map(doubt, (*self.texts, *texts)), map(doubt_about_gnu, own))
+        return next(filter(None, found), None) or self._shadow(headers)
+
+    def _shadow(self, headers: Sequence[str]) -> tuple[str, str] | None:
+        quoted = {os.fspath(source.parent) for source in self.extension.sources}
+        name = shadow(headers, quoted, (*self.extension.include_dirs, *python_includes()))
+        return None if name is None else (f"a header of the project's called {name}", "")
 
 
 def choose(
@@ -109,10 +117,10 @@ def choose(
             if not isinstance(error, CompilerMissing):
                 found.append((toolchain, obstacle(toolchain, error, files.texts)))
             continue
-        line = files.assembly(compiled) if instant and toolchain.family == "tcc" else None
-        if line is None:
+        doubted_for = files.doubt(compiled) if instant and toolchain.family == "tcc" else None
+        if doubted_for is None:
             return Choice(plan, compiled, _told(found, obstacles, toolchain, files))
-        found.append((toolchain, assembly(toolchain, line)))
+        found.append((toolchain, doubted(toolchain, *doubted_for, files.texts)))
     raise errors[-1]
 
 

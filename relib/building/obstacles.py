@@ -18,11 +18,9 @@ if TYPE_CHECKING:
     from relib.building.toolchain import Toolchain
     from relib.errors import BuildError
 
-__all__ = ["Obstacle", "Obstacles", "assembly", "inline_assembly", "obstacle"]
+__all__ = ["Obstacle", "Obstacles", "doubted", "obstacle"]
 
 _INCLUDE = re.compile(r"^[ \t]*#[ \t]*include\b.*$", re.MULTILINE)
-# Also the assembler names of functions, `int f(void) __asm__("g");`, which look too much like it.
-_ASSEMBLY = re.compile(r"\b(?:asm|__asm|__asm__)\b\s*(?:\b\w+\b\s*)*\(")
 _KEPT = 8
 
 
@@ -113,24 +111,20 @@ def obstacle(toolchain: Toolchain, error: BuildError, texts: Sequence[str]) -> O
     return Obstacle(compiler, first.message, includes=_includes(texts))
 
 
-def assembly(toolchain: Toolchain, line: str) -> Obstacle:
-    """The obstacle that a line of inline assembly is."""
-    return Obstacle(_hash(toolchain.identity), f"inline assembly ({line})", (line,))
+def doubted(toolchain: Toolchain, reason: str, line: str, texts: Sequence[str]) -> Obstacle:
+    """The obstacle that a line is which a compiler cannot be trusted with.
 
-
-def inline_assembly(text: str) -> str | None:
-    """The first line of C with inline assembly.
-
-    >>> inline_assembly('void f(void) {\\n  asm volatile ("nop");\\n}')
-    'asm volatile ("nop");'
+    Args:
+        toolchain: the compiler.
+        reason: what it is about.
+        line: of one of the texts, or of a header.
+        texts: the C that it was given.
     """
-    if "asm" not in text:  # most of the time; and ten times as fast
-        return None
-    found = _ASSEMBLY.search(text)
-    if found is None:
-        return None
-    start = text.rfind("\n", 0, found.end()) + 1
-    return text[start:].partition("\n")[0].strip()
+    compiler = _hash(toolchain.identity)
+    if line and any(line in text for text in texts):
+        return Obstacle(compiler, f"{reason} ({line})", (line,))
+    reason = f"{reason} ({line})" if line else reason
+    return Obstacle(compiler, reason, includes=_includes(texts))
 
 
 def _lines(output: str, texts: Sequence[str]) -> tuple[str, ...]:

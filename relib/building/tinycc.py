@@ -9,6 +9,7 @@ makes it faster, smaller or better checked is left out.
 from __future__ import annotations
 
 import functools
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -17,6 +18,7 @@ from pathlib import Path
 from relib.errors import BuildError
 
 __all__ = [
+    "WEIGHTY_ATTRIBUTES",
     "added_compile_flags",
     "added_link_flags",
     "compile_flags",
@@ -24,6 +26,7 @@ __all__ = [
     "judge",
     "link_flags",
     "link_flags_of_python",
+    "listed_directories",
 ]
 
 _HEADERS = Path(__file__).parent / "tcc"
@@ -81,12 +84,18 @@ _UNDERSTOOD_LINK = re.compile(
 
 # tcc only warns about these, and goes on as if they were not there.
 _IGNORED_ATTRIBUTE = re.compile(r"warning: '(_*)(\w+?)\1' attribute ignored")
-_WEIGHTY_ATTRIBUTES = {
+WEIGHTY_ATTRIBUTES = {
     *("vector_size", "ext_vector_type", "constructor", "destructor", "init_priority", "ifunc"),
     *("weakref", "symver", "transparent_union", "scalar_storage_order", "ms_struct", "gcc_struct"),
     *("ms_abi", "sysv_abi", "vectorcall", "thiscall", "naked", "tls_model", "cleanup", "packed"),
     *("aligned", "mode", "alias", "weak", "target_clones", "may_throw", "interrupt"),
 }
+"""Attributes that change what code does. tcc knows some of them, others only in some places."""
+
+_IGNORED_PRAGMA = re.compile(
+    r"warning: #pragma (scalar_storage_order|weak|redefine_extname) (?:is )?ignored"
+)
+_UNKNOWN_MODE = "warning: __mode__("
 _IGNORED_OPENMP = re.compile(r"warning: #pragma omp (?:is )?ignored")
 # gcc 14 refuses this too: the result of an unknown function is taken for an int.
 _IMPLICIT = "warning: implicit declaration of function "
@@ -113,6 +122,16 @@ def added_compile_flags() -> list[str]:
         # the public headers uses one (outside of Py_STATS builds). Whoever does gets an error.
         flags.append("-Dthread_local=tcc_has_no_thread_local")
     return flags
+
+
+def listed_directories() -> list[str]:
+    """The directories that come after the project's own, and may well have other headers later.
+
+    tcc lists no header in its depfile that it finds in a directory of the system's, and takes these
+    for such.
+    """
+    places = [*os.environ.get("C_INCLUDE_PATH", "").split(os.pathsep), "/usr/local/include"]
+    return [f"-I{place}" for place in places if place and Path(place).is_dir()]
 
 
 def added_link_flags() -> list[str]:
@@ -309,8 +328,11 @@ def _verdict(warning: str) -> tuple[str | None, bool]:
 def _weighty(line: str) -> str | None:
     """Why a warning must be an error, in our words or (empty) in tcc's; None if it need not."""
     ignored = _IGNORED_ATTRIBUTE.search(line)
-    if ignored is not None and ignored[2] in _WEIGHTY_ATTRIBUTES:
+    if ignored is not None and ignored[2] in WEIGHTY_ATTRIBUTES:
         return f"tcc ignores the attribute '{ignored[2]}': build with gcc or clang"
     if _IGNORED_OPENMP.search(line):
         return "tcc ignores OpenMP: build with gcc or clang"
-    return "" if _IMPLICIT in line else None
+    pragma = _IGNORED_PRAGMA.search(line)
+    if pragma is not None:
+        return f"tcc ignores #pragma {pragma[1]}: build with gcc or clang"
+    return "" if _IMPLICIT in line or _UNKNOWN_MODE in line else None

@@ -123,6 +123,7 @@ class Toolchain:
         if self.family == "tcc":
             flags = tinycc.compile_flags(flags, name=extension.name)
             flags[:0] = tinycc.added_compile_flags()
+            flags += tinycc.listed_directories()
         return flags
 
     def link_command(
