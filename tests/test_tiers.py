@@ -511,7 +511,7 @@ QUIETLY_OTHER = [
 ]
 
 
-@needs_tcc
+@needs("tcc")
 @pytest.mark.parametrize("in_header", [False, True])
 @pytest.mark.parametrize(("text", "expression"), QUIETLY_OTHER)
 def test_what_tcc_would_compile_to_something_else_is_built_by_another(
@@ -526,7 +526,7 @@ def test_what_tcc_would_compile_to_something_else_is_built_by_another(
     assert instant == answer(build(project, tier="optimized"))
 
 
-@needs_tcc
+@needs("tcc")
 @pytest.mark.parametrize(("header", "reason"), [("<sysexits.h>", True), ("vec.h", False)])
 def test_a_header_beside_the_source_does_not_answer_for_the_system_s(
     project: Project, header: str, reason: bool
@@ -541,7 +541,7 @@ def test_a_header_beside_the_source_does_not_answer_for_the_system_s(
     assert bool(notes) == reason
 
 
-@needs_tcc
+@needs("tcc")
 def test_a_doubt_about_a_header_is_remembered(
     project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
