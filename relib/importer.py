@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from relib import spawning
 from relib.file_paths import absolute
+from relib.free_in_child import free_in_child
 from relib.live.loaded import get, modules, on_noted
 from relib.served import Served, Settings
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["default_directories", "install", "uninstall"]
 
-_lock = threading.RLock()
+_lock = free_in_child(threading.RLock())
 _hook: _Hook | None = None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import threading
 import weakref
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ _FORK_WAIT = 5.0
 """Seconds that a fork waits for an upgrade under way."""
 
 _sessions: weakref.WeakSet[Session] = weakref.WeakSet()
-_held: list[Session] = []
+_holding = threading.local()  # several threads may fork at the same time
 
 
 def add(session: Session) -> None:
@@ -51,16 +52,15 @@ def _stop_all() -> None:
 def _before_fork() -> None:
     # A child that is made in the middle of an upgrade would have half of it. Not for ever: a
     # callback may wait for the thread that forks.
-    _held.extend(session for session in _running() if session.hold_upgrades(_FORK_WAIT))
+    _holding.sessions = [each for each in _running() if each.hold_upgrades(_FORK_WAIT)]
 
 
 def _after_fork_in_parent() -> None:
-    while _held:
-        _held.pop().release_upgrades()
+    for session in _holding.sessions:
+        session.release_upgrades()
 
 
 def _after_fork_in_child() -> None:
-    _held.clear()
     for session in _running():
         session.begin_in_child()
 

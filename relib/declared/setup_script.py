@@ -52,6 +52,9 @@ _Signature = dict[str, object]
 _remembered: dict[Path, tuple[_Signature, dict[str, Any], DeclaredBySetup]] = {}
 _locks: dict[Path, threading.Lock] = {}
 
+# Other threads may have held them when this process was forked.
+os.register_at_fork(after_in_child=_locks.clear)
+
 
 def read_setup_script(root: Path, timeout: float) -> DeclaredBySetup | None:
     """Return what setup.py in `root` declares; None when there is none.

@@ -11,10 +11,11 @@ from types import ModuleType
 from relib import _native
 from relib.building import anchor
 from relib.errors import LoadError
+from relib.free_in_child import free_in_child
 
 __all__ = ["ensure", "types_owned_by"]
 
-_lock = threading.Lock()
+_lock = free_in_child(threading.Lock())
 _ensured: set[str] = set()
 _abi_modules: list[ModuleType] = []
 _modules_seen = 0

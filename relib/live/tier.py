@@ -10,12 +10,14 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from relib.free_in_child import free_in_child
+
 if TYPE_CHECKING:
     from relib.config import Config
 
 __all__ = ["follow", "tier_now"]
 
-_lock = threading.Lock()
+_lock = free_in_child(threading.Lock())
 _followers = 0
 
 

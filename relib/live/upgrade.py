@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import time
@@ -11,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from relib.free_in_child import free_in_child
 from relib.live.before_unload import call_before_unload
 from relib.live.functions import upgrade_functions
 from relib.live.report import Report
@@ -24,16 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["Change", "report_of", "upgrade", "upgrading"]
 
 
-upgrading = threading.RLock()
+upgrading = free_in_child(threading.RLock())
 """Held while versions change: one upgrade or unload at a time, and none while a module is built."""
-
-
-def _after_fork() -> None:
-    global upgrading
-    upgrading = threading.RLock()  # the thread that held it is not in the child
-
-
-os.register_at_fork(after_in_child=_after_fork)
 
 
 @dataclass(slots=True)
