@@ -141,7 +141,8 @@ class Announcer:
         """Call a function with every event of a kind.
 
         It is called where new code is applied: in the session's thread, in :meth:`poll`, or in the
-        event loop. What it raises is logged (as ``relib.session``) and changes nothing.
+        event loop. What it raises is logged (as ``relib.session``) and changes nothing; but in the
+        main thread, KeyboardInterrupt and ``sys.exit()`` are for the program.
 
         Args:
             kind: ``"about_to_reload"``, ``"reloaded"``, ``"build_failed"``, ``"retired"``,
@@ -181,14 +182,21 @@ class Announcer:
         return stream
 
     def _emit(self, event: Event) -> None:
+        for_program: BaseException | None = None
         for callback in (*self._callbacks[event.kind], *self._callbacks[_EVERY_KIND]):
             try:
                 callback(event)
-            except Exception:
-                _log.exception("the callback %r for %s raised", callback, event.kind)
+            except BaseException as error:
+                in_main = threading.current_thread() is threading.main_thread()
+                if in_main and not isinstance(error, Exception):
+                    for_program = error
+                else:
+                    _log.exception("the callback %r for %s raised", callback, event.kind)
         self._events.add(event)
         for stream in list(self._streams):
             stream.add(event)
+        if for_program is not None:
+            raise for_program
 
     def _close(self) -> None:
         """Nothing more comes."""

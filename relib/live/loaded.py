@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from relib.live.module import Module
 
 __all__ = ["get", "modules", "note", "on_noted", "present"]
+
+_log = logging.getLogger("relib")
 
 _loaded: dict[str, Module] = {}
 _listeners: list[Callable[[], None]] = []
@@ -44,7 +47,11 @@ def note(module: Module) -> None:
     """A module has been loaded, or has another version."""
     _loaded[module.name] = module
     for listener in _listeners:
-        listener()
+        try:
+            listener()
+        except Exception:
+            # It is loaded, and what is under way goes on, whatever becomes of those who are told.
+            _log.exception("%r raised when %s had been loaded", listener, module.name)
 
 
 def on_noted(listener: Callable[[], None]) -> None:

@@ -8,8 +8,8 @@ the thread ends.
 
 from __future__ import annotations
 
+import logging
 import os
-import sys
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from relib.live.version import Version
 
 __all__ = ["on_unloaded", "reap", "retire", "retired"]
+
+_log = logging.getLogger("relib")
 
 _SOONEST = 0.01
 _LATEST = 0.25
@@ -102,8 +104,9 @@ def _tell(version: Version) -> None:
     for listener in _listeners:
         try:
             listener(version)
-        except Exception:  # its code has gone: nothing is left to fail
-            sys.excepthook(*sys.exc_info())
+        except Exception:
+            # In the reaper's thread, or in the middle of an upgrade: both go on.
+            _log.exception("%r raised when %s had been unloaded", listener, version.name)
 
 
 # --- the reaper ----------------------------------------------------------------------------------
