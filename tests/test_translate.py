@@ -529,14 +529,17 @@ def test_a_process_can_be_started_beforehand(project: Project) -> None:
 
 
 @pytest.mark.usefixtures("no_process")
-def test_a_process_that_dies_at_work_fails_that_build_only(
+def test_a_process_that_dies_at_work_twice_fails_that_build_only(
     project: Project, blocked: Blocked
 ) -> None:
     source, wait = blocked()
     with ThreadPoolExecutor() as executor:
         build = executor.submit(project.translate, source)
-        wait()
-        os.kill(pool.processes()[0], signal.SIGSEGV)
+        for _ in range(2):
+            wait()
+            (pid,) = pool.processes()
+            os.kill(pid, signal.SIGSEGV)
+            wait_for_end(pid)
         with pytest.raises(WorkerDied, match="SIGSEGV") as caught:
             build.result(60)
     assert "Fatal Python error: Segmentation fault" in caught.value.output

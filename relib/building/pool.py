@@ -227,18 +227,16 @@ class Pool:
             jobs: how many requests may be answered at the same time, this one included.
 
         Raises:
-            Died: the process ended instead, or could not be started.
+            Died: the process could not be started, or ended instead, and so did another one.
             Expired: it took too long.
         """
         with self._turn(jobs):
             deadline = time.monotonic() + timeout
-            process = self._begun(request, version, deadline)
             try:
-                answer = process.finish(deadline)
-                answer["output"] = process.output()
-            except BaseException:
-                process.stop()
-                raise
+                process, answer = self._answered(request, version, deadline)
+            except Died:
+                # Whoever has killed it (the system, for want of memory) did not mean the request.
+                process, answer = self._answered(request, version, deadline)
             if answer["last"]:
                 # The next request shall not have to wait for Cython to be imported.
                 process.stop()
@@ -248,6 +246,18 @@ class Pool:
             with self._changed:
                 self._idle.append(process)
             return answer
+
+    def _answered(
+        self, request: dict[str, Any], version: str, deadline: float
+    ) -> tuple[_Process, dict[str, Any]]:
+        process = self._begun(request, version, deadline)
+        try:
+            answer = process.finish(deadline)
+            answer["output"] = process.output()
+        except BaseException:
+            process.stop()
+            raise
+        return process, answer
 
     def prepare(self, version: str) -> None:
         """Start a process, so that the first request finds it importing Cython or done with it."""
