@@ -265,7 +265,8 @@ SETTINGS: tuple[Setting, ...] = (
         "auto",
         "TIER",
         "How extensions are built: instant (by the quickest compiler, without optimisation), "
-        "optimized (with the project's own flags), or auto: instant first.",
+        "optimized (with the project's own flags), or auto: instant while changes are watched, "
+        "with the optimized build to follow, and else optimized.",
     ),
 )
 """Every setting. `Config` has one field for each, and `root`."""

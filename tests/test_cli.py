@@ -365,6 +365,16 @@ def test_why(declared: Cli) -> None:
     assert "  plain.h changed" in lines
 
 
+def test_why_says_what_build_would_do_after_an_instant_build(declared: Cli) -> None:
+    assert not declared.json("build", "plain", "--tier", "instant")["builds"][0]["cached"]
+    assert declared("why", "plain").stdout == (
+        "plain: would rebuild: tier changed from 'instant' to 'optimized'\n"
+    )
+    assert declared.json("why", "plain", "--tier", "instant")["needed"] is False
+    assert not declared.json("build", "plain")["builds"][0]["cached"]
+    assert declared.json("why", "plain")["needed"] is False
+
+
 def test_why_builds_nothing(declared: Cli) -> None:
     declared("why", "plain")
     assert not (declared.root / ".relib" / "builds").exists()

@@ -355,6 +355,19 @@ def test_watch_runs_a_command_after_each_good_build(place: Project) -> None:
         assert until_got()[-1] == "got 3"
 
 
+def test_what_the_command_imports_is_not_built_again(place: Project) -> None:
+    """Not in it, and not in what it starts, which installs the hook itself."""
+    place.write("fast.pyx", "VALUE = 1\n")
+    look = "import relib, fast; print(fast.VALUE, relib.get('fast').build.cached, flush=True)"
+    place.write("first.py", f"import subprocess, sys\n{look}\nsubprocess.run(sys.argv[1:])")
+    place.write("second.py", f"import relib\nrelib.install()\n{look}")
+    command = f"{sys.executable} first.py {sys.executable} second.py"
+    with watching(place, "-q", "--exec", command) as process:
+        assert [line_of(process) for _ in range(2)] == ["1 True", "1 True"]
+        place.write("fast.pyx", "VALUE = 2\n")
+        assert [line_of(process) for _ in range(2)] == ["2 True", "2 True"]
+
+
 def test_watch_ends_the_command_that_still_runs_and_all_that_it_started(place: Project) -> None:
     place.write("fast.pyx", "VALUE = 1\n")
     command = "sleep 1000 & echo $!; wait"

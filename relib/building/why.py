@@ -94,20 +94,29 @@ class Why:
 _UNREADABLE = {"Python's build", "compiler's identity"}
 _EXPLAINED_BY = {
     "Python's build": {"Python"},
-    "compiler's identity": {"compiler", "compiler's version", "CFLAGS", "LDFLAGS"},
-    "compiler's version": {"compiler"},
+    "compiler": {"tier"},
+    "compiler's identity": {"tier", "compiler", "compiler's version", "CFLAGS", "LDFLAGS"},
+    "compiler's version": {"tier", "compiler"},
+    "CFLAGS": {"tier"},
+    "LDFLAGS": {"tier"},
 }
 
 
-def explain(extension: Extension, config: Config) -> Why:
+def explain(extension: Extension, config: Config, tier: str | None = None) -> Why:
     """Say whether building `extension` would compile anything, and why. Builds nothing.
 
+    Args:
+        extension: what would be built.
+        config: the settings in force.
+        tier: as for :func:`relib.building.builder.build_extension`.
+
     Raises:
+        ConfigError: there is no such tier.
         CompilerMissing: there is no compiler to compare.
         StoreRefused: the store is not private.
     """
     store = Store(config)
-    tier = resolved(None, config)
+    tier = resolved(tier, config)
     ways = plans(extension, config, tier)
     for way in [ways] if tier != "auto" else [plans(extension, config, "optimized"), ways]:
         for plan in way:
@@ -123,10 +132,19 @@ def explain(extension: Extension, config: Config) -> Why:
         (plan.parts for plan in ways if plan.parts["compiler's identity"] == identity),
         ways.first.parts,
     )
-    return _compare(extension.name, last[1], parts, config.root)
+    before = last[1].parts
+    if tier != "auto" and last[1].tier != tier:
+        before, parts = {"tier": last[1].tier, **before}, {"tier": tier, **parts}
+    return _compare(extension.name, last[1], before, parts, config.root)
 
 
-def _compare(name: str, last: Manifest, parts: Mapping[str, object], root: Path) -> Why:
+def _compare(
+    name: str,
+    last: Manifest,
+    before_parts: Mapping[str, object],
+    parts: Mapping[str, object],
+    root: Path,
+) -> Why:
     changed, appeared, vanished = [], [], []
     for text, before in {**last.found, **last.inputs}.items():
         try:
@@ -142,7 +160,7 @@ def _compare(name: str, last: Manifest, parts: Mapping[str, object], root: Path)
         else:
             changed.append(Path(text))
     elsewhere = tuple(map(Path, found_elsewhere(last, root)))
-    settings = _settings(last.parts, parts)
+    settings = _settings(before_parts, parts)
     return Why(
         name,
         True,

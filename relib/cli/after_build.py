@@ -19,20 +19,18 @@ class AfterBuild:
 
     Args:
         line: for the shell.
-        environ: its environment.
         ended: called with each exit status, from another thread; not for runs that are ended here.
     """
 
-    def __init__(self, line: str, environ: Mapping[str, str], ended: Callable[[int], None]) -> None:
+    def __init__(self, line: str, ended: Callable[[int], None]) -> None:
         self._line = line
-        self._environ = dict(environ)
         self._ended = ended
         self._run: _Run | None = None
 
-    def start(self) -> None:
-        """Run it; a run that goes on is ended before."""
+    def start(self, environ: Mapping[str, str]) -> None:
+        """Run it in this environment; a run that goes on is ended before."""
         self.end()
-        self._run = run = _Run(self._line, self._environ)
+        self._run = run = _Run(self._line, environ)
         threading.Thread(target=self._wait, args=(run,), daemon=True).start()
 
     def end(self) -> None:

@@ -64,13 +64,15 @@ def command(paths: tuple[str, ...], line: str | None, shown: Reporting, options:
         watched = find_watched(paths, options)
         if not watched:
             raise _nothing(options)
-        environ = environment(
-            default_directories(None), options, watch=False, verbosity=-1, as_json=False
-        )
         warm_up(watched[0].config)  # also when all is in the store: the first save comes
-        after = AfterBuild(line, environ, teller.ended) if line is not None else None
+        after = AfterBuild(line, teller.ended) if line is not None else None
+
+        def built() -> None:
+            if after is not None:
+                after.start(_environment(watched, options))
+
         try:
-            _watch(watcher, watched, lambda: find_watched(paths, options), teller, after)
+            _watch(watcher, watched, lambda: find_watched(paths, options), teller, built)
         finally:
             if after is not None:
                 after.end()
@@ -81,7 +83,7 @@ def _watch(
     watched: list[Watched],
     find: Callable[[], list[Watched]],
     teller: _Teller,
-    after: AfterBuild | None,
+    built: Callable[[], None],
 ) -> None:
     waiting = list(watched)
     first = True
@@ -96,8 +98,8 @@ def _watch(
             news += [one for one in new if one not in news]
             teller.built(waiting, new)
             waiting = [one for one in waiting if not one.files <= before[one]]
-        if after is not None and (news or first) and not any(one.error for one in watched):
-            after.start()
+        if (news or first) and not any(one.error for one in watched):
+            built()
             first = False
         batch: frozenset[Path] = frozenset()
         while not batch:
@@ -107,6 +109,18 @@ def _watch(
             waiting = list(watched)
         else:
             waiting = [one for one in watched if _concerns(batch, one)]
+
+
+def _environment(watched: list[Watched], options: Options) -> dict[str, str]:
+    """The environment of the command: what is imported there is what has been built here."""
+    environ = {}
+    if all(one.config.tier == "auto" for one in watched):
+        # Nobody waits for an optimized build there, and the next save would overtake it. In the
+        # environment, for processes that install the hook themselves: the workers of a test run.
+        options = {key: value for key, value in options.items() if key != "tier"}
+        environ["RELIB_TIER"] = "instant"
+    here = default_directories(None)
+    return {**environment(here, options, watch=False, verbosity=-1), **environ}
 
 
 def _arm(watcher: Watcher, watched: list[Watched]) -> None:

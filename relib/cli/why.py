@@ -12,6 +12,9 @@ from relib.cli.command import Command, as_json
 from relib.cli.exit_codes import FAILED, OK
 from relib.cli.progress import progress
 from relib.cli.settings import BUILDING, Options, extension_of, settings
+from relib.config import Config
+from relib.extension import Extension
+from relib.live.tier import tier_now
 
 __all__ = ["command"]
 
@@ -30,19 +33,23 @@ __all__ = ["command"]
 @as_json
 @settings(*BUILDING)
 def command(name: str, as_json: bool, options: Options) -> int:
-    """Say whether an extension would be built again, and which change is the reason.
+    """Say whether `relib build` would build an extension again, and which change is the reason.
 
     NAME is the public name of an extension that the project declares, or a source file. Its sources
     and all that they include, the compiler, the flags and the versions of Python and Cython are
     compared with those of the build that was made or used last. Nothing is built.
     """
     with progress(f"looking at {name}"):
-        answer = explain(*extension_of(name, options))
+        answer = _explained(*extension_of(name, options))
     if as_json:
         failure.print_json({**asdict(answer), "text": str(answer)})
     else:
         click.echo("\n".join(_lines(answer)))
     return OK
+
+
+def _explained(extension: Extension, config: Config) -> Why:
+    return explain(extension, config, tier_now(config))
 
 
 def _lines(answer: Why) -> list[str]:
