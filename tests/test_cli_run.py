@@ -381,6 +381,71 @@ def test_watch_ends_the_command_that_still_runs_and_all_that_it_started(place: P
         assert has_ended(second)
 
 
+def test_what_the_command_started_may_finish_when_the_shell_has_gone(place: Project) -> None:
+    place.write("fast.pyx", "VALUE = 1\n")
+    place.write(
+        "careful.py",
+        """
+        import signal, sys
+        def finish(*_):
+            # the shell is gone by now: whoever waits for it alone would kill us here
+            import os, select
+            shell = os.getppid() == int(sys.argv[1]) and os.pidfd_open(int(sys.argv[1]))
+            shell and select.select([shell], [], [])
+            for _ in range(100_000):
+                os.stat(".")
+            open("finished", "w").close()
+            sys.exit()
+        signal.signal(signal.SIGTERM, finish)
+        print("ready", flush=True)
+        signal.pause()
+        """,
+    )
+    with watching(place, "-q", "--exec", f"{sys.executable} careful.py $$ & wait") as process:
+        assert line_of(process) == "ready"
+        process.terminate()
+        assert process.wait(60) == 143
+        assert (place.root / "finished").exists()
+
+
+def test_no_command_outlives_a_watch_that_is_ended_while_it_starts(project: Project) -> None:
+    outcome = project.run(
+        """
+        import subprocess
+        from relib.cli.after_build import AfterBuild
+
+        class Ended(Exception):
+            pass
+
+        begin = subprocess.Popen.__init__
+
+        def begin_and_be_interrupted(self, *args, **kwargs):
+            begin(self, *args, **kwargs)
+            numbers.append(self.pid)
+            # what a signal handler raises comes in the main thread, and there at any step
+            if threading.current_thread() is threading.main_thread():
+                raise Ended
+
+        def has_ended(number):
+            try:
+                return os.waitid(os.P_PID, number, os.WEXITED | os.WNOHANG) is not None
+            except ChildProcessError:
+                return True
+
+        numbers = []
+        subprocess.Popen.__init__ = begin_and_be_interrupted
+        after = AfterBuild("exec sleep 1000 >/dev/null 2>&1", lambda status: None)
+        try:
+            after.start(os.environ)
+        except Ended:
+            pass
+        after.end()
+        say(all(map(has_ended, numbers)))
+        """
+    )
+    assert outcome.value is True
+
+
 def has_ended(process: int) -> bool:
     ready = select.select([process], [], [], 60)[0]
     os.close(process)
