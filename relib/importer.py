@@ -95,10 +95,14 @@ def uninstall() -> None:
     >>> uninstall()
     """
     global _hook
+    session = None
     with _lock:
         if _hook is not None:
-            _hook.remove()
+            session = _hook.remove()
             _hook = None
+    if session is not None:
+        # Not with the lock: an upgrade under way notes what it has loaded, and wants it for that.
+        session.stop()
 
 
 def default_directories(script: Path | None) -> list[Path]:
@@ -157,14 +161,13 @@ class _Hook(abc.MetaPathFinder):
         sys.meta_path.append(self._last)
         spawning.follow(self._for_child)
 
-    def remove(self) -> None:
-        """Serve nothing any more."""
+    def remove(self) -> Session | None:
+        """Serve nothing any more; the session is to be stopped."""
         for finder in (self, self._last):
             if finder in sys.meta_path:
                 sys.meta_path.remove(finder)
         spawning.unfollow()
-        if self._session is not None:
-            self._session.stop()
+        return self._session
 
     def learn(self) -> None:
         """Find out which names may be served."""
@@ -250,7 +253,7 @@ class _Hook(abc.MetaPathFinder):
             if not isinstance(report, bool):
                 report.loaded(loaded[name])
         with _lock:
-            if self._session is not None or not loaded:
+            if self._session is not None or not loaded or _hook is not self:
                 return
             from relib.building import warm_up
             from relib.session import watch
@@ -285,6 +288,14 @@ def _noted() -> None:
 
 
 on_noted(_noted)
+
+
+def _begin_in_child() -> None:
+    global _lock
+    _lock = threading.RLock()  # another thread of the parent may have had it
+
+
+os.register_at_fork(after_in_child=_begin_in_child)
 
 
 @contextmanager

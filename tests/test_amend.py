@@ -286,9 +286,10 @@ class Workshop:
         for other, content in {f"{name}.pyx": text, **others}.items():
             (self.root / other.replace("_pxd", ".pxd")).write_text(textwrap.dedent(content))
         source = self.root / f"{name}.pyx"
-        c_file = self.root / f"{name}.c"
+        c_file = self.root / f"{name}{'.cpp' if 'language = c++' in text else '.c'}"
         config = load_config(self.root, {})
-        extension = Extension(name, (source,))
+        language = "c++" if "language = c++" in text else "c"
+        extension = Extension(name, (source,), language=language)
         return translate(extension, source, c_file, config=config, shared=None).c_file
 
     def compile(

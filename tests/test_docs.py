@@ -92,7 +92,8 @@ INTERNAL = {
     relib.Build: {"hold"},
     relib.Module: {"forget", "is_news", "load_next", "next_build", "seen", "show"},
     relib.Version: {
-        *("alive", "forget_path", "held", "hold", "library", "outside", "shared_types"),
+        *("alive", "forget_path", "held", "hold", "library", "outside", "revived"),
+        "shared_types",
     },
 }
 

@@ -759,3 +759,65 @@ def test_what_translates_is_there_before_the_first_save(project: Project) -> Non
         RELIB_TIER="instant",
     )
     assert outcome.value is True
+
+
+def test_uninstall_does_not_wait_for_an_upgrade_that_waits_for_it(project: Project) -> None:
+    """An upgrade under way notes what it has loaded, for which it asks the hook."""
+    project.write("fast.pyx", "VALUE = 1")
+    outcome = project.run(
+        """
+        def installed():
+            return any(type(finder).__module__ == "relib.importer" for finder in sys.meta_path)
+
+        class Report:
+            def loaded(self, module):
+                pass
+            def __call__(self, event):
+                if event.kind == "about_to_reload":
+                    under_way.set()
+                    until(lambda: not installed(), 60)
+
+        under_way = threading.Event()
+        relib.install(directories=".", watch=True, report=Report())
+        import fast
+        [thread] = [each for each in threading.enumerate() if each.name == "relib-session"]
+        with open("fast.pyx", "w") as file:
+            file.write("VALUE = 2")
+        under_way.wait()
+        relib.uninstall()
+        say(thread.is_alive())
+        """
+    )
+    assert outcome.value is False
+
+
+def test_a_forked_child_imports_though_another_thread_was_installing(project: Project) -> None:
+    project.write("fast.pyx", "VALUE = 1")
+    outcome = project.run(
+        """
+        class Report:
+            def loaded(self, module):
+                installing.set()
+                go_on.wait()
+            def __call__(self, event):
+                pass
+
+        relib.install(directories=".")
+        import fast
+        installing, go_on = threading.Event(), threading.Event()
+        kwargs = {"directories": ".", "watch": True, "report": Report()}
+        threading.Thread(target=relib.install, kwargs=kwargs).start()
+        installing.wait()
+        child = os.fork()
+        if not child:
+            signal.alarm(60)
+            relib.uninstall()
+            os._exit(0)
+        status = os.waitpid(child, 0)[1]
+        go_on.set()
+        until(lambda: any(each.name == "relib-session" for each in threading.enumerate()), 60)
+        relib.uninstall()
+        say(status)
+        """
+    )
+    assert outcome.value == 0

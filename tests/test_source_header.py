@@ -115,7 +115,7 @@ def test_c_sources_have_headers_in_their_comments() -> None:
 
 
 def test_a_header_wins_over_what_is_declared_as_in_cythonize() -> None:
-    from distutils.extension import Extension
+    from setuptools import Extension
 
     text = (
         "# distutils: libraries = a b\n# distutils: define_macros = A\n"
