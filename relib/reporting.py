@@ -58,8 +58,6 @@ class Reporter:
         self.json = json
         self.colour = colour
         self._stream = stream
-        self._lock = threading.Lock()
-        self._said: dict[tuple[str, ...], str] = {}
 
     def __reduce__(self) -> tuple[object, ...]:
         """A child gets one with the same options."""
@@ -72,11 +70,10 @@ class Reporter:
         if self.json:
             self._write(json.dumps(event.as_dict(), default=str))
         elif event.kind == "reloaded" and event.report is not None:
-            for names in [names for names in self._said if event.name in names]:
-                del self._said[names]
             self._write(self._reloaded(event.report))
         elif event.kind == "build_failed" and event.error is not None:
-            self._tell_of_failure(event.modules, event.error)
+            text = error_text(event.error, colour=self._has_colour())
+            self._write(f"{text}\n{self._still(event.modules)}")
         elif event.kind == "unloaded" and self.verbosity > 0:
             self._write(self._paint(_DIM, str(event)))
 
@@ -107,13 +104,6 @@ class Reporter:
         told = [f"{phase} {_ms(seconds[phase])}" for phase in _PHASES if phase in seconds]
         return "\n  " + self._paint(_DIM, " · ".join(told)) if told else ""
 
-    def _tell_of_failure(self, names: tuple[str, ...], error: Exception) -> None:
-        text = error_text(error, colour=self._has_colour())
-        if self._said.get(names) == text:
-            return
-        self._said[names] = text
-        self._write(f"{text}\n{self._still(names)}")
-
     def _still(self, names: Iterable[str]) -> str:
         from relib.live.loaded import get
 
@@ -136,11 +126,22 @@ class Reporter:
         stream = self._stream or sys.stderr
         try:
             # In one piece: the program writes there, too.
-            with self._lock:
+            with _writing:
                 stream.write(text + "\n")
                 stream.flush()
         except (AttributeError, OSError, ValueError):
             pass
+
+
+_writing = threading.Lock()
+
+
+def _begin_in_child() -> None:
+    global _writing
+    _writing = threading.Lock()  # another thread of the parent may have had it
+
+
+os.register_at_fork(after_in_child=_begin_in_child)
 
 
 def _make(verbosity: int, json: bool, colour: bool | None) -> Reporter:

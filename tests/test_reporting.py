@@ -46,14 +46,50 @@ def test_a_reload_is_one_line() -> None:
     assert said(RELOADED) == f"{REPORT}\n"
 
 
-def test_a_failure_is_told_once_and_in_full() -> None:
-    text = said(FAILED, FAILED)
+def test_a_failure_is_told_in_full() -> None:
+    text = said(FAILED)
     assert text.count("/p/fast.pyx:3:5: error: expected ')'\n    f(\n    ^\n") == 1
     assert text.count("not reloaded") == 1
 
 
-def test_a_failure_is_told_again_after_a_success() -> None:
-    assert said(FAILED, RELOADED, FAILED).count("error: expected") == 2
+def test_every_failure_that_the_session_tells_of_is_told() -> None:
+    """Which repeat another one is for the session to say, which knows the contents."""
+    assert said(FAILED, FAILED).count("error: expected") == 2
+
+
+def test_a_forked_child_reports_though_another_thread_was_reporting(project: Project) -> None:
+    outcome = project.run(
+        """
+        from relib.events import Event
+        from relib.reporting import Reporter
+
+        class Slow:
+            def write(self, text):
+                if os.getpid() == parent:
+                    writing.set()
+                    go_on.wait()
+                else:
+                    sys.stderr.write(text)
+            def flush(self):
+                pass
+
+        event = Event("unloaded", ("fast",), version=6)
+        writing, go_on = threading.Event(), threading.Event()
+        parent, reporter = os.getpid(), Reporter(1, stream=Slow())
+        threading.Thread(target=reporter, args=(event,)).start()
+        writing.wait()
+        child = os.fork()
+        if not child:
+            signal.alarm(30)
+            reporter(event)
+            os._exit(0)
+        status = os.waitpid(child, 0)[1]
+        go_on.set()
+        say(status)
+        """
+    )
+    assert outcome.value == 0
+    assert "fast v6 unloaded" in outcome.errors
 
 
 def test_a_failure_without_diagnostics_shows_the_end_of_the_output() -> None:
