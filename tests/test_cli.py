@@ -315,6 +315,20 @@ def test_interrupting_a_build_ends_its_compiler(declared: Cli) -> None:
         os.kill(int(number.read_text()), 0)
 
 
+@pytest.mark.parametrize("command", ["build", "watch"])
+def test_two_sources_with_one_name_are_refused(cli: Cli, command: str) -> None:
+    cli.write("a/fast.pyx", PYX)
+    cli.write("b/fast.pyx", PYX)
+    ran = cli(command, "a/fast.pyx", "b/fast.pyx", status=FAILED)
+    assert ran.stdout == ""
+    first, second = cli.root / "a/fast.pyx", cli.root / "b/fast.pyx"
+    assert f"{first} and {second} would both be fast" in ran.stderr
+
+
+def test_a_source_that_is_named_twice_is_built_once(declared: Cli) -> None:
+    assert len(declared("build", "plain", "plain.c").stdout.splitlines()) == 1
+
+
 PROGRESS = """
     from relib.cli import progress
 

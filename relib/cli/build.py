@@ -14,7 +14,14 @@ from relib.cli import diagnostics, failure
 from relib.cli.command import Command, as_json
 from relib.cli.exit_codes import FAILED, OK
 from relib.cli.progress import progress
-from relib.cli.settings import BUILDING, Options, extension_of, project_config, settings
+from relib.cli.settings import (
+    BUILDING,
+    Options,
+    extension_of,
+    once_each,
+    project_config,
+    settings,
+)
 from relib.cli.words import count, duration, shown_path
 from relib.config import Config
 from relib.errors import ConfigError, RelibError
@@ -73,8 +80,7 @@ def command(sources: tuple[str, ...], force: bool, as_json: bool, options: Optio
 
 def _wanted(sources: Sequence[str], options: Options) -> list[tuple[Extension, Config]]:
     if sources:
-        found = [extension_of(source, options) for source in sources]
-        return list({extension.name: (extension, config) for extension, config in found}.values())
+        return once_each(extension_of(source, options) for source in sources)
     config = project_config(options)
     declared = read_project(config)
     if not declared:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import click
 
 from relib.config import SETTINGS, Config, Setting, find_root, load_config
+from relib.errors import ProjectError
 from relib.extension import Extension
 from relib.project import find_extension
 
@@ -20,6 +21,7 @@ __all__ = [
     "Options",
     "SettingOption",
     "extension_of",
+    "once_each",
     "project_config",
     "settings",
 ]
@@ -100,3 +102,24 @@ def extension_of(source: str, options: Options) -> tuple[Extension, Config]:
     config = load_config(config.root, os.environ, **options)
     # Once more: the settings have a say in what an extension is.
     return find_extension(source, config=config)
+
+
+def once_each(
+    found: Iterable[tuple[Extension, Config]],
+) -> list[tuple[Extension, Config]]:
+    """Each of these extensions once, however often it was named.
+
+    Raises:
+        ProjectError: two of them have one name.
+    """
+    kept: dict[str, tuple[Extension, Config]] = {}
+    for extension, config in found:
+        other = kept.setdefault(extension.name, (extension, config))[0]
+        if other.main != extension.main:
+            raise ProjectError(
+                f"{other.main} and {extension.main} would both be {extension.name}; build one at a "
+                "time, put one of them into a package (a directory with an __init__.py), or give "
+                "it another name in [tool.relib.extensions]",
+                path=extension.main,
+            )
+    return list(kept.values())

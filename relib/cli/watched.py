@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from relib.building.builder import Build, build_extension, inputs_of
-from relib.cli.settings import Options, extension_of, project_config
+from relib.cli.settings import Options, extension_of, once_each, project_config
 from relib.config import Config
 from relib.declared.setup_script import files_read
 from relib.errors import RelibError, StoreRefused
@@ -73,12 +73,12 @@ def find_watched(paths: Sequence[str], options: Options) -> list[Watched]:
         paths: files, directories and public names; none: what the project of the current directory
             declares, or else the .pyx files in it.
         options: settings.
+
+    Raises:
+        ProjectError: two sources have one name.
     """
-    found: dict[str, Watched] = {}
-    for path in paths or ("",):
-        for extension, config in _meant(path, options):
-            found.setdefault(extension.name, Watched(extension, config))
-    return list(found.values())
+    found = (each for path in paths or ("",) for each in _meant(path, options))
+    return [Watched(extension, config) for extension, config in once_each(found)]
 
 
 def _meant(path: str, options: Options) -> Iterator[tuple[Extension, Config]]:
