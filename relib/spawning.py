@@ -20,6 +20,8 @@ __all__ = ["NAME", "find_spec", "follow", "unfollow"]
 NAME = "multiprocessing.spawn"
 """The module that `find_spec` is for."""
 
+_FORK_SERVER = "multiprocessing.forkserver"
+
 _arguments: Callable[[], dict[str, Any]] | None = None
 
 # Runs in the child, where relib may not be found yet, on the path that the parent had.
@@ -74,6 +76,11 @@ def _extend(spawn: ModuleType) -> None:
         told: dict[str, object] = original(name)
         if _arguments is not None:
             told["relib"] = _Beginning(pickle.dumps(_arguments()))
+            if sys._getframe(1).f_globals.get("__name__") == _FORK_SERVER:
+                # The server imports the main module before it unpickles anything, and takes no
+                # error but one of the file (CPython 3.11-3.14, Lib/multiprocessing/forkserver.py,
+                # main()). Its children have the hook, and import the module then.
+                told.pop("init_main_from_path", None)
         return told
 
     spawn.get_preparation_data = get_preparation_data  # type: ignore[attr-defined]
