@@ -16,6 +16,7 @@ from relib.announcing import Announcer
 from relib.building import warm_up
 from relib.building.ending import Ended, Ending
 from relib.events import Event, check_kinds
+from relib.file_paths import absolute
 from relib.follow_up import FollowUp
 from relib.rounds import Rounds
 from relib.safe_point import SafePoint
@@ -75,7 +76,7 @@ def watch(
     if modules is not None:
         names = frozenset(each if isinstance(each, str) else each.name for each in modules)
     session = Session(
-        paths=None if paths is None else tuple(Path(path).absolute() for path in paths),
+        paths=None if paths is None else tuple(map(absolute, paths)),
         names=names,
         apply=apply,
         polling=polling,

@@ -252,6 +252,18 @@ def test_a_failed_build_is_told_once_for_the_same_content(watched: Project) -> N
     )
 
 
+def test_a_directory_may_be_given_from_where_the_program_is(watched: Project) -> None:
+    run(
+        watched,
+        """
+        os.makedirs("elsewhere")
+        os.chdir("elsewhere")
+        with relib.watch("../") as session:
+            assert "fast" in session.modules
+        """,
+    )
+
+
 def test_typing_with_every_keystroke_saved_ends_in_what_was_meant(watched: Project) -> None:
     run(
         watched,

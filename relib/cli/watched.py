@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from relib.building.builder import Build, build_extension, inputs_of
-from relib.cli.settings import Options, extension_of, once_each, project_config
-from relib.config import Config
+from relib.cli.settings import Options, extension_of, once_each
+from relib.config import Config, find_root, load_config
 from relib.declared.setup_script import files_read
 from relib.errors import RelibError, StoreRefused
 from relib.extension import Extension
+from relib.file_paths import absolute
 from relib.project import read_project
 
 __all__ = ["Watched", "build_all", "find_watched"]
@@ -85,8 +86,11 @@ def _meant(path: str, options: Options) -> Iterator[tuple[Extension, Config]]:
     if path and not Path(path).is_dir():
         yield extension_of(path, options)
         return
-    config = project_config(options)
-    directory = Path(path).absolute() if path else config.root
+    # Its own project, which need not be that of the current directory.
+    directory = absolute(path)
+    config = load_config(find_root(directory / "_"), **options)
+    if not path:
+        directory = config.root
     declared = [
         extension
         for extension in read_project(config).values()
