@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,14 +20,44 @@ from relib.errors import RelibError
 __all__ = ["begin", "environment", "python"]
 
 _VARIABLE = "RELIB__STARTUP"
-# They would keep PYTHONPATH from being read, and are about how relib was started, not the program.
-_NOT_PASSED_ON = frozenset({"-I", "-E", "-s", "-P"})
+# They would keep PYTHONPATH from being read, and with it the hook from being installed.
+_NOT_PASSED_ON = frozenset("IE")
+# A script's first line may have them, for the script's sake (Fedora's have).
+_OF_SCRIPTS = frozenset("sP")
 
 
-def python() -> list[str]:
-    """The command that runs this Python, with the options that it was started with."""
-    options = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
-    return [sys.executable, *(option for option in options if option not in _NOT_PASSED_ON)]
+def python(arguments: Sequence[str] | None = None) -> list[str]:
+    """The command that runs this Python, with the options that it was started with.
+
+    Args:
+        arguments: Python's own, sys.orig_argv by default.
+
+    >>> python(["python", "-uIOm", "relib", "run"])[1:]
+    ['-u', '-O']
+    >>> python(["python", "-sX", "dev", "-W", "error", "/usr/bin/relib", "run"])[1:]
+    ['-X', 'dev', '-W', 'error']
+    """
+    rest = list(sys.orig_argv[1:] if arguments is None else arguments[1:])
+    options: list[tuple[str, ...]] = []
+    as_module = False
+    while rest and rest[0].startswith("-") and rest[0] not in ("-", "--") and not as_module:
+        word = rest.pop(0)
+        if word.startswith("--"):  # --check-hash-based-pycs; all others say something and end
+            options.append((word, rest.pop(0)))
+            continue
+        letters = word[1:]
+        while letters:
+            letter, letters = letters[0], letters[1:]
+            if letter == "m":
+                as_module = True
+                break
+            if letter in "WX":
+                options.append((f"-{letter}", letters or rest.pop(0)))
+                break
+            options.append((f"-{letter}",))
+    dropped = _NOT_PASSED_ON if as_module else _NOT_PASSED_ON | _OF_SCRIPTS
+    kept = [each for each in options if each[0][1:] not in dropped]
+    return [sys.executable, *(word for each in kept for word in each)]
 
 
 def environment(

@@ -97,12 +97,32 @@ def test_it_runs_as_under_python(place: Project, name: str) -> None:
     assert under.returncode == plain.returncode
 
 
-def test_pythons_own_options_are_passed_on(place: Project) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["-O", "-W", "error", "-X", "dev"],
+        ["-usPB", "-Xutf8=0", "-Xno_debug_ranges"],
+        ["-i", "-q", "--check-hash-based-pycs", "always"],
+    ],
+)
+def test_pythons_own_options_are_passed_on(place: Project, options: list[str]) -> None:
     place.write("program.py", "import sys; print(sys.flags, sys.warnoptions, sys._xoptions)")
-    options = ["-O", "-W", "error", "-X", "dev"]
-    plain = ran(place, [*PYTHON, *options, "program.py"])
-    under = ran(place, [sys.executable, *options, "-m", "relib", "run", "program.py"])
-    assert (under.stdout, under.returncode) == (plain.stdout, 0)
+    plain = ran(place, [*PYTHON, *options, "program.py"], "print('typed')")
+    under = ran(
+        place, [sys.executable, *options, "-m", "relib", "run", "program.py"], "print('typed')"
+    )
+    assert under.stdout == plain.stdout
+    assert under.returncode == plain.returncode
+    assert ("typed" in under.stdout) == ("-i" in options)
+
+
+def test_python_without_site_is_refused(place: Project) -> None:
+    """There the hook would not be installed, and nobody would know."""
+    place.write("program.py", "print('ran')")
+    place.environ["PYTHONPATH"] += os.pathsep + os.pathsep.join(sys.path)
+    under = ran(place, [sys.executable, "-S", "-m", "relib", "run", "program.py"])
+    assert (under.returncode, under.stdout) == (2, "")
+    assert "-S" in under.stderr
 
 
 def test_a_sitecustomize_of_the_users_own_has_its_turn(place: Project) -> None:
@@ -113,6 +133,16 @@ def test_a_sitecustomize_of_the_users_own_has_its_turn(place: Project) -> None:
     under = ran(place, [*RELIB, "run", "program.py"])
     assert under.stdout.replace("customized sitecustomize\n", "", 1) == plain.stdout
     assert "custom/sitecustomize.py" in under.stdout
+
+
+def test_a_sitecustomize_that_fails_does_not_keep_the_hook_away(place: Project) -> None:
+    place.write("custom/sitecustomize.py", "1 / 0")
+    place.write("fast.pyx", "VALUE = 1")
+    place.write("program.py", "import fast; print(fast.VALUE)")
+    place.environ["PYTHONPATH"] += os.pathsep + str(place.root / "custom")
+    under = ran(place, [*RELIB, "run", "program.py"])
+    assert (under.stdout, under.returncode) == ("1\n", 0)
+    assert "ZeroDivisionError" in under.stderr
 
 
 def test_processes_that_it_starts_are_plain(place: Project) -> None:
@@ -128,14 +158,17 @@ def test_processes_that_it_starts_are_plain(place: Project) -> None:
     assert ran(place, [*RELIB, "run", "program.py"]).stdout == "[]\n"
 
 
-def test_a_worker_of_multiprocessing_imports_through_relib(place: Project) -> None:
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_a_worker_of_multiprocessing_imports_through_relib(place: Project, method: str) -> None:
     place.write("fast.pyx", "def double(x): return 2 * x")
     place.write(
         "program.py",
-        """
+        f"""
         import multiprocessing, fast
         if __name__ == "__main__":
-            with multiprocessing.get_context("spawn").Pool(1) as pool:
+            context = multiprocessing.get_context({method!r})
+            context.set_forkserver_preload(["__main__"])  # as it is from Python 3.14 on
+            with context.Pool(1) as pool:
                 print(pool.map(fast.double, [21]))
         """,
     )
@@ -450,6 +483,30 @@ def has_ended(process: int) -> bool:
     ready = select.select([process], [], [], 60)[0]
     os.close(process)
     return bool(ready)
+
+
+def test_watch_looks_after_a_directory_of_another_project(place: Project) -> None:
+    """What that one declares, which is no .pyx file."""
+    place.write("elsewhere/pyproject.toml", '[tool.relib.extensions]\n"far.off" = "src/plain.c"')
+    place.write(
+        "elsewhere/src/plain.c",
+        """
+        #include <Python.h>
+        static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "off", NULL, 0};
+        PyMODINIT_FUNC PyInit_off(void) { return PyModule_Create(&definition); }
+        """,
+    )
+    (place.root / "here").mkdir()
+    with watching(place, "here/../elsewhere/src") as process:
+        assert line_of(process).startswith("far.off · ")
+
+
+def test_an_error_that_ends_it_is_json_too(place: Project) -> None:
+    for command in (["watch"], ["run", "program.py"]):
+        place.write("pyproject.toml", "[tool.relib]\nnothing = 1")
+        under = ran(place, [*RELIB, *command[:1], "--json", *command[1:]])
+        assert under.returncode == 2
+        assert json.loads(under.stdout)["error"]["key"] == "nothing"
 
 
 def test_watch_says_that_there_is_nothing_to_watch(place: Project) -> None:

@@ -68,5 +68,7 @@ def command(
     )
     if not sys.executable:
         raise click.UsageError("this Python does not know where it is installed (sys.executable)")
+    if sys.flags.no_site:
+        raise click.UsageError("with -S, Python does not run what installs the import hook")
     sys.stdout.flush()
     os.execve(sys.executable, [*python(), *kind, *program], environ)

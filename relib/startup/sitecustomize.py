@@ -20,9 +20,17 @@ def _start(text: str) -> None:
         os.environ.pop("PYTHONPATH", None)
     else:
         os.environ["PYTHONPATH"] = told["pythonpath"]
-    _let_others_have_their_turn()
-    if told["python"] != sys.implementation.cache_tag:
-        return  # a program of another Python; relib is not installed for it
+    try:
+        _let_others_have_their_turn()
+    finally:
+        # Python mentions what a sitecustomize.py raises, and goes on: so with the hook.
+        if told["python"] == sys.implementation.cache_tag:
+            _install(text)
+        # else it is a program of another Python, for which relib is not installed
+
+
+def _install(text: str) -> None:
+    told = json.loads(text)
     found = None
     if told["relib"] not in sys.path:
         found = told["relib"]
