@@ -509,3 +509,22 @@ def test_only_what_leads_to_a_file_is_watched(tmp_path: Path) -> None:
     real = str(tmp_path.resolve())
     assert directories == [real, f"{real}/src", f"{real}/src/pkg"]
     assert [step.name for step in Trails().of(str(source))] == ["fast.pyx"]
+
+
+def test_a_woken_watcher_writes_to_no_file_that_has_its_number_by_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is closed in another thread while this one is about to write."""
+    watcher = Watcher()
+    files: list[int] = []
+    write = os.eventfd_write
+
+    def write_late(descriptor: int, value: int) -> None:
+        watcher.close()
+        files.append(os.memfd_create("somebody's"))
+        write(descriptor, value)
+
+    monkeypatch.setattr(os, "eventfd_write", write_late)
+    watcher.wake()
+    assert os.fstat(files[0]).st_size == 0
+    os.close(files[0])

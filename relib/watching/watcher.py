@@ -78,14 +78,13 @@ class Watcher:
         self._polled_listings: dict[str, dict[str, tuple[int, ...]]] = {}
         self._told: dict[str, bool] = {}
         """Whether a directory's file system tells of all changes."""
-        self._refused: set[str] = set()
         self._warned = False
         self._roots: tuple[str, ...] = ()
         self._next_look = 0.0
         self._inotify: Inotify | None = None
-        self._alarm = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._alarm: _Alarm | None = _Alarm(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
         self._poll = select.poll()
-        self._poll.register(self._alarm, select.POLLIN)
+        self._poll.register(self._alarm.fd, select.POLLIN)
         if self._events:
             self._open_inotify()
 
@@ -356,8 +355,8 @@ class Watcher:
             ready = {descriptor for descriptor, _ in self._poll.poll(wait)}
             if self._inotify is not None and self._inotify.fileno() in ready:
                 self._read()
-            if self._alarm in ready:
-                os.eventfd_read(self._alarm)
+            if self._alarm is not None and self._alarm.fd in ready:
+                os.eventfd_read(self._alarm.fd)
                 return frozenset()
 
     def _taken(self) -> frozenset[Path]:
@@ -369,17 +368,30 @@ class Watcher:
 
     def wake(self) -> None:
         """Let `batch` return now, or the next time that it is called; from any thread."""
-        if self._alarm >= 0:
-            os.eventfd_write(self._alarm, 1)
+        alarm = self._alarm
+        if alarm is not None:
+            os.eventfd_write(alarm.fd, 1)
 
     def close(self) -> None:
         """Give the descriptors back."""
         if self._inotify is not None:
             self._inotify.close()
             self._inotify = None
-        if self._alarm >= 0:
-            alarm, self._alarm = self._alarm, -1
-            os.close(alarm)
+        self._alarm = None
+
+
+class _Alarm:
+    """A descriptor that is closed when nobody uses it any more.
+
+    Closed while another thread is about to write to it, its number could be somebody's file by
+    then; and a lock could be held for ever in a forked child.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def __del__(self) -> None:
+        os.close(self.fd)
 
 
 def _is_whole(path: str) -> bool:
