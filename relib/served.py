@@ -69,15 +69,17 @@ class Project:
 
         A project file that cannot be read is logged, once, and declares nothing.
         """
-        if self._declared is None:
+        declared = self._declared  # which another thread may forget meanwhile
+        if declared is None:
             from relib.declared.project_files import read_declarations
 
             try:
-                self._declared = read_declarations(self.config())
+                declared = read_declarations(self.config())
             except RelibError as error:
                 _log.warning("%s", error)
-                self._declared = {}
-        return self._declared
+                declared = {}
+            self._declared = declared
+        return declared
 
     def has_under_other_name(self, source: str, name: str) -> bool:
         """Whether the source is declared, and not as `name`."""
@@ -95,8 +97,9 @@ class Project:
         A setup.py takes a second to run, which no program shall wait for that imports nothing of
         it. Until then each name that is quoted there may be declared, and each in pyproject.toml.
         """
-        if self._declared is not None:
-            return {name.partition(".")[0] for name in self._declared}
+        declared = self._declared
+        if declared is not None:
+            return {name.partition(".")[0] for name in declared}
         found = set(_QUOTED.findall(_text(self.root / "setup.py")))
         text = _text(self.root / "pyproject.toml")
         if "extensions" in text or "ext-modules" in text:
