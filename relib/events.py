@@ -59,9 +59,8 @@ class Event:
 
     def as_dict(self) -> dict[str, object]:
         """The same for JSON."""
-        from pathlib import Path
+        from relib.reporting import error_as_dict
 
-        error = self.error
         return {
             "kind": self.kind,
             "modules": list(self.modules),
@@ -69,15 +68,7 @@ class Event:
             "version": self.version,
             "at": self.at,
             "report": None if self.report is None else self.report.as_dict(),
-            "error": None if error is None else {"type": type(error).__name__, "text": str(error)},
-            "diagnostics": [
-                {
-                    name: str(value) if isinstance(value, Path) else value
-                    for name in ("file", "line", "column", "severity", "message", "source")
-                    for value in (getattr(diagnostic, name),)
-                }
-                for diagnostic in self.diagnostics
-            ],
+            "error": None if self.error is None else error_as_dict(self.error),
         }
 
     def __str__(self) -> str:

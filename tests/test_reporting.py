@@ -127,7 +127,7 @@ def test_json_is_a_line_for_each_event() -> None:
         ("build_failed", "fast"),
     ]
     assert lines[0]["report"]["version"] == 7
-    assert lines[1]["diagnostics"][0]["line"] == 3
+    assert lines[1]["error"]["diagnostics"][0]["line"] == 3
 
 
 def test_colour_is_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:

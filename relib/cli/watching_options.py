@@ -30,12 +30,12 @@ def reporting(function: _Function) -> _Function:
 
     @functools.wraps(function)
     def gather(
-        *args: Any, polling: bool, verbose: bool, quiet: bool, json_lines: bool, **kwargs: Any
+        *args: Any, polling: bool, verbose: bool, quiet: bool, as_json: bool, **kwargs: Any
     ) -> Any:
         if verbose and quiet:
             raise click.UsageError("-v and -q exclude each other")
         verbosity = 1 if verbose else -1 if quiet else 0
-        return function(*args, shown=Reporting(polling or None, verbosity, json_lines), **kwargs)
+        return function(*args, shown=Reporting(polling or None, verbosity, as_json), **kwargs)
 
     decorated: Any = gather
     for option in reversed(
@@ -51,7 +51,7 @@ def reporting(function: _Function) -> _Function:
             ),
             click.option("-q", "--quiet", is_flag=True, help="Say nothing."),
             click.option(
-                "--json", "json_lines", is_flag=True, help="Write a line of JSON for each event."
+                "--json", "as_json", is_flag=True, help="Write a line of JSON for each event."
             ),
         )
     ):
