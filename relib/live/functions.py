@@ -64,10 +64,13 @@ def upgrade_functions(old: ModuleType, new: ModuleType, identities: Identities) 
 def _take_attributes(function: Any, newer: Any) -> None:
     """Let the attributes follow that the module's body gave the function; the program's stay."""
     attributes = getattr(function, "__dict__", None)
-    if attributes is not None:  # a built-in function has none
-        # A decorator's, who may be gone: it would keep the old code, and its signature.
-        attributes.pop("__wrapped__", None)
-        attributes.update(vars(newer))
+    if attributes is None:  # a built-in function
+        return
+    # What functools.wraps leaves here tells of the old code and holds it (__wrapped__, and from
+    # Python 3.14 on __annotate__); the decorator may be gone.
+    for name in [name for name in attributes if name[:2] == name[-2:] == "__"]:
+        del attributes[name]
+    attributes.update(vars(newer))
 
 
 def _own(value: Any, module: ModuleType) -> Any | None:
