@@ -598,3 +598,16 @@ def test_a_full_disk_loses_nothing(project: Project, source: str) -> None:
     assert outcomes[-1] == "built"
     assert outcomes == sorted(outcomes, reverse=True)  # first full, then built
     assert output[-1].split()[-1] == str(1 + outcomes.count("built"))
+
+
+def test_a_copy_that_is_being_loaded_is_not_swept(project: Project) -> None:
+    project.write_c("fast", 1)
+    project.build("fast.c")
+    fresh, forgotten = (project.config.store / "tmp" / name for name in ("copy-ab", "copy-cd"))
+    for copy in (fresh, forgotten):
+        copy.mkdir()
+        (copy / "fast.so").touch()
+    os.utime(forgotten, (1, 1))
+    project.build("fast.c", force=True)
+    assert fresh.exists()
+    assert not forgotten.exists()

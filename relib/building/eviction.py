@@ -17,10 +17,13 @@ from relib.building.manifest import LOCK_NAME
 if TYPE_CHECKING:
     from relib.building.store import Store
 
-__all__ = ["CleanReport", "evict", "is_due", "sweep"]
+__all__ = ["COPY_PREFIX", "CleanReport", "evict", "is_due", "sweep"]
 
 _SECONDS_PER_DAY = 86_400
 _DOOMED = "removed-"
+COPY_PREFIX = "copy-"
+"""What the directories are called in which a library is copied to be loaded a second time."""
+_COPY_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +124,10 @@ def sweep(store: Store, *, own: str = "") -> int:
     for name in _names(store.temporary):
         path = store.temporary / name
         key = name.partition("-")[0]
-        if name.startswith(_DOOMED):
+        if name.startswith(_DOOMED) or (name.startswith(COPY_PREFIX) and _is_forgotten(path)):
             shutil.rmtree(path, ignore_errors=True)
+            continue
+        if name.startswith(COPY_PREFIX):
             continue
         # Only who has the lock works in the directory, so that having it proves the builder dead.
         with (
@@ -134,6 +139,14 @@ def sweep(store: Store, *, own: str = "") -> int:
                 shutil.rmtree(path, ignore_errors=True)
                 swept += 1
     return swept
+
+
+def _is_forgotten(copy: Path) -> bool:
+    """Whether whoever made a copy has been killed: it is there for as long as it takes to load."""
+    try:
+        return time.time() - copy.stat().st_mtime > _COPY_SECONDS
+    except OSError:
+        return False
 
 
 def _stored(builds: Path) -> list[_Stored]:

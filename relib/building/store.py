@@ -9,6 +9,7 @@
         locks/<key>.lock           held by whoever builds one recipe of one extension
         obstacles/<key>.json       why a quick compiler cannot build an extension
         tmp/<key>-<random>/        where that builder works
+        tmp/copy-<random>/         a library that is being loaded a second time
 
 A build is made in tmp/ and renamed into place, and never changed after: a library must not be
 written to while it is mapped. Nothing is synced to the disk: what a power cut left half-written

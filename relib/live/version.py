@@ -187,9 +187,11 @@ def _open_library(build: Build) -> _native.Library:
 def _copied(path: Path) -> Path:
     """A copy of a library, in a directory of its own."""
     # In the store if it can be written to: a temporary directory may forbid execution.
+    from relib.building.eviction import COPY_PREFIX
+
     beside = path.parents[2] / "tmp"
     writable = os.access(beside, os.W_OK)
-    directory = Path(tempfile.mkdtemp(prefix="copy-", dir=beside if writable else None))
+    directory = Path(tempfile.mkdtemp(prefix=COPY_PREFIX, dir=beside if writable else None))
     try:
         return Path(shutil.copyfile(path, directory / path.name))
     except BaseException:
