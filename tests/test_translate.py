@@ -757,3 +757,21 @@ def test_a_project_s_files_count_though_an_environment_is_made_of_its_directory(
         check=True,
     )
     assert str(project.root / "fast.pxd") in done.stdout.splitlines()
+
+
+def test_a_process_that_is_killed_while_it_gets_ready_leaves_no_file(tmp_path: Path) -> None:
+    script = """
+    import os
+    from relib.building.translation import Translator
+    translator = Translator()
+    translator.translate = lambda request: os._exit(0)
+    translator.rehearse()
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        env=environment() | {"TMPDIR": str(tmp_path)},
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0
+    assert not list(tmp_path.iterdir())

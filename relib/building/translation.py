@@ -11,7 +11,6 @@ import functools
 import importlib
 import sys
 import sysconfig
-import tempfile
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -137,15 +136,17 @@ class Translator:
         return self._translate(request, None)
 
     def rehearse(self) -> None:
-        """Translate something: the first time, Cython imports most of itself, and makes tables."""
-        with tempfile.TemporaryDirectory(prefix="relib-") as directory:
-            source = Path(directory, "rehearsal.pyx")
-            source.write_text(_REHEARSAL)
-            request: dict[str, Any] = dict.fromkeys(("cplus", "shared"))
-            request |= {"source": str(source), "name": "rehearsal", "c_file": f"{directory}/out.c"}
-            request |= {"include_path": [], "directives": {}, "sys_path": sys.path[:]}
-            with contextlib.suppress(Exception):
-                self.translate(request)
+        """Translate something: the first time, Cython imports most of itself, and makes tables.
+
+        All is done but the last: the C is in memory, and there is no place for it. This process may
+        be killed at any time, and would leave it.
+        """
+        source = Path(__file__).with_name("rehearsal.pyx")
+        request: dict[str, Any] = dict.fromkeys(("cplus", "shared"))
+        request |= {"source": str(source), "name": "rehearsal", "c_file": f"{source}/out.c"}
+        request |= {"include_path": [], "directives": {}, "sys_path": sys.path[:]}
+        with contextlib.suppress(Exception):
+            self.translate(request)
 
     def settle(self) -> None:
         """Clear up after the last translation."""
@@ -215,18 +216,6 @@ class Translator:
         answer["absent"] = [path for path in absent if _matters(path)]
         answer["crash"] = log.crash
         return answer
-
-
-_REHEARSAL = """
-cdef class Counter:
-    cdef public int n
-    cpdef int bump(self, int by=1):
-        self.n += by
-        return self.n
-def each(int n):
-    for i in range(n):
-        yield i
-"""
 
 
 class _DirectiveError(Exception):
