@@ -186,7 +186,7 @@ def test_idle_threads_of_openmp(project: Project) -> None:
             kinds = {pin.kind for pin in report.pins}
             assert kinds <= {"thread", "pointer", "key"}
             assert report.unloaded == (not kinds), report
-            assert mapped("mod") == len(relib.retired()), report
+            until(lambda: not mapped("mod"))  # one may not have got to its idling yet
         """,
         CC="gcc",
     )
