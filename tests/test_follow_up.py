@@ -62,3 +62,44 @@ def test_a_program_without_a_session_gets_the_optimized_build_at_once(project: P
             fast.build.config.root, tier="instant")).build.tier == "instant"
         """
     )
+
+
+def test_compilers_of_optimized_builds_give_way_also_in_a_program_that_does(
+    project: Project,
+) -> None:
+    project.write("fast.pyx", FAST)
+    compiler = project.root / "compiler"
+    compiler.write_text('#!/bin/sh\nnice >> niceness\nexec gcc "$@"\n')
+    compiler.chmod(0o700)
+    project.run(
+        """
+        niceness = os.nice(1)
+        with relib.watch() as session:
+            fast = relib.load("fast.pyx")
+            open("fast.pyx", "w").write("def f(): return 'nice'")
+            while fast.build.tier != "optimized" or fast.module.f() != "nice":
+                assert session.wait(60, "reloaded")
+            assert int(open("niceness").read().split()[-1]) == min(niceness + 5, 19)
+        """,
+        CC=str(compiler),
+    )
+
+
+def test_an_optimized_build_takes_those_along_that_cimport_it(project: Project) -> None:
+    project.write("base.pxd", "cdef int g(int x)")
+    project.write("base.pyx", "cdef int g(int x): return x + 1")
+    project.write("top.pyx", "from base cimport g\ndef f(): return g(0)")
+    project.run(
+        """
+        failures, steps = [], []
+        with relib.watch(apply="poll") as session:
+            session.on("build_failed", failures.append)
+            session.on("about_to_reload", lambda event: steps.append(event.modules))
+            base, top = relib.load("base.pyx"), relib.load("top.pyx")
+            assert (base.build.tier, top.build.tier) == ("instant", "instant")
+            until(lambda: session.ready == ("base", "top"), 60)
+            while base.build.tier != "optimized" or top.build.tier != "optimized":
+                assert session.wait(60, "reloaded")
+            assert ("base", "top") in steps and top.module.f() == 1 and not failures
+        """
+    )
