@@ -9,6 +9,7 @@ from pathlib import Path
 from relib.bench.conversation import Child, NotMeasured
 from relib.bench.subject import Subject
 from relib.bench.ways import Sample
+from relib.building.elf import forbid_executable_stack
 from relib.building.tiers import plans
 from relib.building.toolchain import Toolchain
 from relib.building.translate import DEFAULT_SHARED, cython_version
@@ -105,6 +106,8 @@ class Floor:
                 reason = str(error)
                 continue
             self._toolchain = toolchain
+            if toolchain.family == "tcc":  # glibc from 2.41 on would not open it
+                forbid_executable_stack(library)
             return seconds
         raise NotMeasured(reason)
 
