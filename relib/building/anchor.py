@@ -19,9 +19,11 @@ So the anchors make them, before any reloadable module is loaded, and are never 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from relib.building.builder import Build
 
 __all__ = ["RELOADABLE_MACROS", "build", "generate", "macros", "names"]
+
+_TYPES = Path(__file__).parents[1] / "_anchor" / "types.pyx"
 
 RELOADABLE_MACROS: tuple[tuple[str, str], ...] = (
     # Static types cannot be unloaded safely; free lists keep closures and so their types alive;
@@ -58,20 +62,26 @@ def macros(name: str) -> tuple[tuple[str, str], ...]:
 def generate(name: str, directory: Path) -> Path:
     """Write the C of the anchor called `name` into `directory`, with the Cython of this Python.
 
+    A file that has it already is left alone: nothing that depends on its time is made again.
+
     Raises:
         subprocess.CalledProcessError: Cython failed; its output is on the exception.
     """
     directory.mkdir(parents=True, exist_ok=True)
     target = directory / f"{name.rpartition('.')[2]}.c"
-    command = [sys.executable, "-m", "cython"]
-    if target.name.startswith("shared_"):
-        command += [f"--generate-shared={target}"]
-    else:
-        source = Path(__file__).parents[1] / "_anchor" / "types.pyx"
-        command += ["-3", "--module-name", name, "-o", str(target), str(source)]
-    subprocess.run(
-        command, check=True, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"}
-    )
+    # -P: a cython.py in the working directory is none
+    command = [sys.executable, "-P", "-m", "cython"]
+    with tempfile.TemporaryDirectory(dir=directory) as work:
+        made = Path(work, target.name)
+        if target.name.startswith("shared_"):
+            command += [f"--generate-shared={made}"]
+        else:
+            command += ["-3", "--module-name", name, "-o", str(made), str(_TYPES)]
+        subprocess.run(
+            command, check=True, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"}
+        )
+        if not target.exists() or target.read_bytes() != made.read_bytes():
+            made.replace(target)  # whole at once: another process may be looking
     return target
 
 
@@ -94,17 +104,17 @@ def build(name: str, cython: str) -> Build:
             f"make, and Cython {cython_version()} is installed; build them again",
             name=name,
         )
-    directory = cache_directory() / "anchor"
+    # The source is relib's, and another one with another relib.
+    version = hashlib.sha256(_TYPES.read_bytes()).hexdigest()[:8]
+    directory = cache_directory() / "anchor" / version
     config = load_config(directory, store=directory / "store")
     source = directory / f"{name.rpartition('.')[2]}.c"
     if not source.exists():
         try:
-            made = generate(name, directory / f"tmp-{os.getpid()}")
+            generate(name, directory)
         except subprocess.CalledProcessError as error:
             raise BuildError(
                 f"Cython {cython} does not make the anchor {name}:\n{error.stderr}", name=name
             ) from error
-        made.replace(source)  # whole at once: another process may be looking
-        made.parent.rmdir()
     extension = Extension(name, (source,), define_macros=macros(name))
     return build_extension(extension, config, tier="optimized")
