@@ -6,6 +6,8 @@ import logging
 import os
 import shutil
 import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,8 @@ from compilations import evaluate, forget_environment
 from compilers import needs
 
 from relib.building.builder import Build, build_extension
-from relib.building.tiers import plans
+from relib.building.tiers import Plan, plans
+from relib.building.toolchain import Toolchain, find_toolchain
 from relib.config import load_config
 from relib.errors import BuildError, ConfigError
 
@@ -555,3 +558,16 @@ def test_a_doubt_about_a_header_is_remembered(
     write(project, '#include "other.h"\nstatic int more;\n')
     assert compiler(build(project, tier="instant")) != TCC
     assert calls.read_text() == tried
+
+
+def test_compilers_are_looked_for_at_the_same_time(project: Project) -> None:
+    """No lock is shared by the builds of one process: a forked child would find it locked."""
+    extension, together = project.extension("fast.c"), threading.Barrier(2)
+
+    def find() -> Toolchain:
+        together.wait(60)
+        return find_toolchain("c", project.config)
+
+    found = [Plan(extension, project.config, "optimized", find) for _ in range(2)]
+    with ThreadPoolExecutor(2) as executor:
+        assert len(set(executor.map(lambda plan: plan.recipe, found))) == 1

@@ -13,7 +13,6 @@ with its own flags: what that one refuses is wrong with the source.
 
 from __future__ import annotations
 
-import functools
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -59,26 +58,37 @@ class Plan:
         self._extension = extension
         self._config = config
         self._find = find
+        # Not functools.cached_property: before 3.12 it has one lock for all instances, which would
+        # put builds in a row, and which a forked child finds locked.
+        self._found: tuple[Toolchain | None] | None = None
+        self._parts: Mapping[str, object] | None = None
+        self._recipe: str | None = None
 
-    @functools.cached_property
+    @property
     def toolchain(self) -> Toolchain | None:
         """The compiler; None if it is not there after all.
 
         Raises:
             CompilerMissing: it must be there and is not.
         """
-        return self._find()
+        if self._found is None:
+            self._found = (self._find(),)
+        return self._found[0]
 
-    @functools.cached_property
+    @property
     def parts(self) -> Mapping[str, object]:
         """The recipe, part by part."""
-        assert self.toolchain is not None
-        return recipe_parts(self._extension, self.toolchain, self._config)
+        if self._parts is None:
+            assert self.toolchain is not None
+            self._parts = recipe_parts(self._extension, self.toolchain, self._config)
+        return self._parts
 
-    @functools.cached_property
+    @property
     def recipe(self) -> str:
         """The hash of the parts."""
-        return recipe_hash(self.parts)
+        if self._recipe is None:
+            self._recipe = recipe_hash(self.parts)
+        return self._recipe
 
 
 class Plans:
