@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -474,3 +475,13 @@ def test_threads_that_want_it_at_once_run_the_script_once(root: Path) -> None:
         thread.join()
     assert [set(one) for one in found] == [{"a"}] * 4
     assert runs(root) == 1
+
+
+def test_bytecode_may_be_kept_in_the_project(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(root / "bytecode"))
+    monkeypatch.setattr(sys, "pycache_prefix", str(root / "bytecode"))  # as at this one's start
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    write(root, {"setup.py": CYTHONIZE, "pkg/__init__.py": "", "pkg/a.pyx": ""})
+    for options in ("", "# again\n"):
+        write(root, {"setup.py": CYTHONIZE + options})
+        assert list(declared(root)) == ["pkg.a"]

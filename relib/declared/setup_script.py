@@ -12,8 +12,6 @@ import hashlib
 import importlib.util
 import json
 import os
-import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -22,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from relib.building.processes import run_all
 from relib.declared.source_facts import CYTHON_SUFFIXES, SOURCE_SUFFIXES, read_facts
 from relib.errors import ProjectError
 from relib.file_paths import absolute
@@ -104,31 +103,18 @@ def files_read(root: Path) -> tuple[Path, ...]:
 def _run(script: Path, timeout: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="relib-setup-") as directory:
         result_path = Path(directory, "result.json")
-        # Into a file, not a pipe: a process that the script leaves behind would keep a pipe open,
-        # and reading it would wait for that process.
-        with Path(directory, "output").open("w+b") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-P", str(_RUNNER), str(script.parent), str(result_path)],
-                cwd=script.parent,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
+        command = [sys.executable, "-P", str(_RUNNER), str(script.parent), str(result_path)]
+        # It writes into a file, not a pipe: a process that the script leaves behind would keep a
+        # pipe open, and reading it would wait for that process.
+        [ended] = run_all([command], jobs=1, timeout=timeout, cwd=script.parent, brief=True)
+        assert ended is not None
+        if ended.expired:
+            message = (
+                f"{script}: took longer than {timeout:g} s to say what it declares; "
+                "see the setting compile-timeout"
             )
-            try:
-                status = process.wait(timeout)
-            except subprocess.TimeoutExpired:
-                message = (
-                    f"{script}: took longer than {timeout:g} s to say what it declares; "
-                    "see the setting compile-timeout"
-                )
-                raise ProjectError(message, path=script) from None
-            finally:
-                if process.poll() is None:
-                    os.killpg(process.pid, signal.SIGKILL)
-                    process.wait()
-            output.seek(0)
-            printed = output.read().decode(errors="replace")
+            raise ProjectError(message, path=script)
+        status, printed = ended.returncode, ended.output
         try:
             result: dict[str, Any] = json.loads(result_path.read_bytes())
         except (OSError, ValueError):
@@ -159,7 +145,8 @@ def _signature(root: Path, result: Mapping[str, Any]) -> _Signature:
     signature = _fixed_part(root)
     for name in result["read"]:
         path = Path(_source_of_bytecode(name))
-        if not _is_of_project(path.relative_to(root).parts):
+        # by PYTHONPYCACHEPREFIX a .pyc may be in the project, and its source elsewhere
+        if not path.is_relative_to(root) or not _is_of_project(path.relative_to(root).parts):
             continue
         as_cython = path.suffix in _CYTHON_TEXT or (
             path.suffix in CYTHON_SUFFIXES and str(path) in sources - imported
