@@ -131,10 +131,36 @@ entry_of(PyObject *dict, const char *key)
     return found;
 }
 
+typedef struct {
+    const graph *g;
+    int ours, theirs;
+} namespaces;
+
+/* A visitproc: notes what versions' namespaces are referred to. */
 static int
-is_same(PyObject *object, void *wanted)
+note_namespace(PyObject *object, void *argument)
 {
-    return object == wanted;
+    namespaces *seen = argument;
+    if (object == seen->g->namespace)
+        seen->ours = 1;
+    else if (PyDict_CheckExact(object) && entry_of(object, "__relib__") != NULL)
+        seen->theirs = 1;
+    return seen->ours;
+}
+
+/* A visitproc for what wraps functions. */
+static int
+note_namespaces_of(PyObject *object, void *argument)
+{
+    return PyObject_IS_GC(object) && Py_TYPE(object)->tp_traverse != NULL &&
+           !PyType_Check(object) && Py_TYPE(object)->tp_traverse(object, note_namespace, argument);
+}
+
+static int
+is_wrapper(const PyObject *object)
+{
+    return Py_IS_TYPE(object, &PyProperty_Type) || Py_IS_TYPE(object, &PyStaticMethod_Type) ||
+           Py_IS_TYPE(object, &PyClassMethod_Type);
 }
 
 static int
@@ -142,21 +168,25 @@ is_our_type(const graph *g, PyTypeObject *type)
 {
     if (!(type->tp_flags & Py_TPFLAGS_HEAPTYPE))
         return 0;
-    if (((PyHeapTypeObject *)type)->ht_module == g->module ||
-        has_pointer(g, (PyObject *)type, sizeof(PyHeapTypeObject)))
+    PyObject *module = ((PyHeapTypeObject *)type)->ht_module;
+    if (module != NULL)
+        return module == g->module;
+    if (has_pointer(g, (PyObject *)type, sizeof(PyHeapTypeObject)))
         return 1;
     if (type->tp_dict == NULL)
         return 0;
-    PyObject *module = entry_of(type->tp_dict, "__module__");
-    if (module != NULL && PyUnicode_Check(module) && PyUnicode_Compare(module, g->name) == 0)
-        return 1;
-    /* A class may say that it is from elsewhere; what counts is whose functions it has. */
+    /* A class may say that it is from elsewhere, and all versions say that they have one name; what
+       counts is whose functions it has. */
     PyObject *key, *value;
-    for (Py_ssize_t at = 0; PyDict_Next(type->tp_dict, &at, &key, &value);)
-        if (PyObject_IS_GC(value) && Py_TYPE(value)->tp_traverse != NULL &&
-            Py_TYPE(value)->tp_traverse(value, is_same, g->namespace))
-            return 1;
-    return 0;
+    namespaces seen = {g, 0, 0};
+    for (Py_ssize_t at = 0; !seen.ours && PyDict_Next(type->tp_dict, &at, &key, &value);)
+        if (PyObject_IS_GC(value) && Py_TYPE(value)->tp_traverse != NULL)
+            Py_TYPE(value)->tp_traverse(
+                value, is_wrapper(value) ? note_namespaces_of : note_namespace, &seen);
+    if (seen.ours || seen.theirs)
+        return seen.ours;
+    module = entry_of(type->tp_dict, "__module__");
+    return module != NULL && PyUnicode_Check(module) && PyUnicode_Compare(module, g->name) == 0;
 }
 
 /* Of an exception that the module keeps, say. */
@@ -185,7 +215,7 @@ rank_of(const graph *g, PyObject *object)
     if (PyFrame_Check(object))
         return is_our_frame(g, (PyFrameObject *)object) ? FUNCTIONS : -1;
     if (PyModule_Check(object))
-        return -1;
+        return is_our_type(g, Py_TYPE(object)) ? INSTANCES : -1;
     if (PyType_Check(object))
         return is_our_type(g, (PyTypeObject *)object) ? TYPES : -1;
     if (PyFunction_Check(object))
@@ -238,6 +268,8 @@ visit(PyObject *object, void *argument)
     if (rank < 0)
         return 0;
     add(g, object, (enum rank)rank, 0);
+    if (rank == INSTANCES && PyModule_Check(object))
+        add(g, PyModule_GetDict(object), CONTAINERS, 0); /* it looks like a stranger's namespace */
     if (rank == TYPES) {
         /* After the type, whose tp_clear tells the method cache; a dict does not. */
         PyObject *dict = ((PyTypeObject *)object)->tp_dict;

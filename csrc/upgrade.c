@@ -2,28 +2,28 @@
 
 #include <string.h>
 
-/* The objects that a function refers to, as its tp_traverse gives them. */
-#define MOST 24
+/* No function has more words (Cython 3.3's fused functions have 27). */
+#define MOST 64
 typedef struct {
-    PyObject *objects[MOST];
-    int count, overflow;
+    PyObject **words; /* of the function */
+    size_t count;
+    char owned[MOST]; /* whether a word is a reference that the function owns */
 } references;
 
+/* A visitproc: `object` is owned by the words that are a reference to it. */
 static int
-collect(PyObject *object, void *argument)
+own(PyObject *object, void *argument)
 {
     references *found = argument;
-    if (found->count == MOST)
-        found->overflow = 1;
-    else
-        found->objects[found->count++] = object;
+    for (size_t i = 0; i < found->count; i++)
+        found->owned[i] |= found->words[i] == object;
     return 0;
 }
 
 /* Cython leaves out of tp_traverse what cannot be part of a cycle (Cython 3.3,
    Utility/CythonFunction.c, __Pyx_VISIT_CONST). A built-in function computes its __name__. */
 static int
-add_constants(references *found, PyObject *function)
+own_constants(references *found, PyObject *function)
 {
     static const char *const names[] = {"__name__", "__qualname__", "__code__"};
     if (PyCFunction_CheckExact(function))
@@ -33,24 +33,10 @@ add_constants(references *found, PyObject *function)
         if (value == NULL && !PyErr_ExceptionMatches(PyExc_AttributeError))
             return -1;
         PyErr_Clear();
-        if (value != NULL) {
-            int known = 0;
-            for (int k = 0; k < found->count; k++)
-                known |= found->objects[k] == value;
-            if (!known)
-                collect(value, found);
-            Py_DECREF(value); /* the function keeps it alive */
-        }
+        if (value != NULL)
+            own(value, found);
+        Py_XDECREF(value); /* the function keeps it alive */
     }
-    return 0;
-}
-
-static int
-refers_to(const references *found, const PyObject *object)
-{
-    for (int i = 0; i < found->count; i++)
-        if (found->objects[i] == object)
-            return 1;
     return 0;
 }
 
@@ -70,28 +56,14 @@ can_become(PyTypeObject *type)
            strstr(type->tp_name, "fused_cython_function") != NULL;
 }
 
-PyObject *
-relib_become(PyObject *Py_UNUSED(self), PyObject *args)
+/* Exchanges the contents; `owned` says which words of `newer` are references of its own. */
+static void
+exchange(PyObject *function, PyObject *newer, PyObject *husk, const char *owned)
 {
-    PyObject *function, *newer;
-    if (!PyArg_ParseTuple(args, "OO:become", &function, &newer))
-        return NULL;
     PyTypeObject *type = Py_TYPE(function);
-    if (type != Py_TYPE(newer) || !can_become(type) || function == newer) {
-        PyErr_SetString(PyExc_TypeError, "expected two different functions of the same kind");
-        return NULL;
-    }
-    references owned = {{0}, 0, 0};
-    type->tp_traverse(newer, collect, &owned);
-    if (add_constants(&owned, newer) < 0)
-        return NULL;
-    PyObject *husk = owned.overflow ? PyErr_NoMemory() : _PyObject_GC_New(type);
-    if (husk == NULL)
-        return NULL;
-    size_t first = sizeof(PyObject) / sizeof(void *);
     size_t count = (size_t)type->tp_basicsize / sizeof(void *);
     void **to = (void **)function, **from = (void **)newer, **old = (void **)husk;
-    for (size_t i = first; i < count; i++) {
+    for (size_t i = sizeof(PyObject) / sizeof(void *); i < count; i++) {
         if (stays(type, i)) {
             old[i] = NULL;
             continue;
@@ -100,9 +72,44 @@ relib_become(PyObject *Py_UNUSED(self), PyObject *args)
            owning the reference (a Cython function is its own m_self) goes on doing so. */
         old[i] = to[i] == function ? husk : to[i];
         to[i] = from[i] == newer ? function : from[i];
-        if (from[i] != newer && from[i] != NULL && refers_to(&owned, from[i]))
+        if (owned[i] && from[i] != newer)
             Py_INCREF((PyObject *)from[i]);
     }
+}
+
+PyObject *
+relib_become(PyObject *Py_UNUSED(self), PyObject *args)
+{
+    PyObject *function, *newer, *husks;
+    if (!PyArg_ParseTuple(args, "OOO!:become", &function, &newer, &PyDict_Type, &husks))
+        return NULL;
+    PyTypeObject *type = Py_TYPE(function);
+    references found = {(PyObject **)newer, (size_t)type->tp_basicsize / sizeof(void *), {0}};
+    if (type != Py_TYPE(newer) || !can_become(type) || function == newer || found.count > MOST) {
+        PyErr_SetString(PyExc_TypeError, "expected two different functions of the same kind");
+        return NULL;
+    }
+    type->tp_traverse(newer, own, &found);
+    if (own_constants(&found, newer) < 0)
+        return NULL;
+    /* Room for the husk first: to put it there is then nothing that can fail. */
+    PyObject *key = PyLong_FromVoidPtr(function);
+    if (key == NULL || PyDict_SetItem(husks, key, Py_None) < 0) {
+        Py_XDECREF(key);
+        return NULL;
+    }
+    PyObject *husk = _PyObject_GC_New(type);
+    if (husk == NULL) {
+        PyDict_DelItem(husks, key);
+        Py_DECREF(key);
+        return PyErr_NoMemory();
+    }
+    exchange(function, newer, husk, found.owned);
     PyObject_GC_Track(husk);
-    return husk;
+    int stored = PyDict_SetItem(husks, key, husk);
+    Py_DECREF(key);
+    Py_DECREF(husk);
+    if (stored < 0)
+        return NULL;
+    Py_RETURN_NONE;
 }

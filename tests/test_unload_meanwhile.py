@@ -115,6 +115,7 @@ def test_an_interrupt_loses_no_version(project: Project) -> None:
         else:
             raise AssertionError
         [version] = relib.retired()
+        assert len(version.pins) == 1, version.pins
         [pin] = version.pins
         assert pin.kind == "object" and pin.what == "a Odd", pin
         del held, version

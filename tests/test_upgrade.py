@@ -376,3 +376,167 @@ assert str(inspect.signature(f)) == "(y=2)" and not hasattr(f, "__wrapped__")
 assert mapped("fast") == 1 and relib.retired() == []
 """
     )
+
+
+def test_names_of_one_function_may_part_and_meet(project: Project) -> None:
+    project.write("fast.pyx", "def f(): return 1\ng = f")
+    project.run(
+        PREPARE
+        + """
+module = relib.load("fast.pyx")
+from fast import f, g
+assert f is g
+edit("fast.pyx", "def g(): return 3\\ndef f(): return 2")
+assert module.reload().unloaded
+fast = module.module
+assert fast.f is f and (f(), fast.f(), fast.g()) == (2, 2, 3)
+from fast import g
+edit("fast.pyx", "def f(): return 4\\ng = f")
+assert module.reload().unloaded
+assert fast.f is fast.g is f and f() == g() == 4
+edit("fast.pyx", "def g(): return 6\\ndef f(): return 5")
+assert module.reload().unloaded
+assert (f(), g(), fast.f(), fast.g()) == (5, 6, 5, 6)
+""",
+    )
+
+
+def test_the_body_of_a_new_version_sees_itself_as_its_module(project: Project) -> None:
+    source = """
+        import builtins, dataclasses, enum, sys, types
+        NUMBER = 1
+        me = sys.modules[__name__]
+        me.extra = seen = me.NUMBER * 10
+        assert "NUMBER" in vars(me) and me.__name__ == __name__
+        me.gone = 1
+        del me.gone
+        if NUMBER == 3:
+            class Module(types.ModuleType):
+                @property
+                def computed(self): return NUMBER
+            me.__class__ = Module
+        if NUMBER == 4: raise KeyError
+        def f(): return NUMBER
+    """
+    project.write("fast.pyx", source)
+    project.run(
+        PREPARE
+        + """
+import types
+source = open("fast.pyx").read()
+module = relib.load("fast.pyx")
+fast = module.module
+def look(n):
+    assert fast.me is fast is sys.modules["fast"] and not hasattr(fast, "gone")
+    assert (fast.f(), fast.extra, fast.seen) == (n, n * 10, n * 10)
+look(1)
+edit("fast.pyx", source.replace("NUMBER = 1", "NUMBER = 2"))
+assert module.reload().unloaded and type(fast) is types.ModuleType
+look(2)
+edit("fast.pyx", source.replace("NUMBER = 1", "NUMBER = 4"))
+try: module.reload()
+except relib.ExecError: pass
+assert type(fast) is types.ModuleType
+look(2)
+edit("fast.pyx", source.replace("NUMBER = 1", "NUMBER = 3"))
+assert module.reload().unloaded
+look(3)
+assert fast.computed == 3
+""",
+    )
+
+
+def test_only_the_body_of_a_new_version_sees_new_modules(project: Project) -> None:
+    write_pair(project)
+    project.write("a.pyx", (project.root / "a.pyx").read_text() + "NUMBER = 1\n")
+    project.write(
+        "b.pyx",
+        (project.root / "b.pyx").read_text()
+        + """
+import builtins
+numbers = a.NUMBER, builtins.look()
+KEPT = [a]
+def default(m=a): return m
+class Class: kept = a
+""",
+    )
+    project.run(
+        PREPARE
+        + """
+import builtins, types
+def elsewhere():
+    import a
+    return a.NUMBER, a is public
+def look():
+    if threading.current_thread() is worker:
+        inside.set()
+        forked.wait()
+    results = []
+    thread = threading.Thread(target=lambda: results.append(elsewhere()))
+    thread.start()
+    thread.join()
+    return results[0]
+builtins.look, worker = look, None
+inside, forked = threading.Event(), threading.Event()
+a = relib.load("a.pyx")
+public = a.module
+b = relib.load("b.pyx")
+assert b.module.numbers == (1, (1, True))
+edit("a.pyx", open("a.pyx").read().replace("NUMBER = 1", "NUMBER = 2"))
+worker = threading.Thread(target=a.reload)
+worker.start()
+inside.wait()
+child = os.fork()
+if not child:
+    ok = elsewhere() == (1, True) and type(public) is types.ModuleType
+    os._exit(0 if ok else 3)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+forked.set()
+worker.join()
+m = b.module
+assert a.version == b.version == 2 and m.numbers == (2, (1, True)), m.numbers
+assert type(public) is types.ModuleType
+assert all(kept is public for kept in (m.a, m.KEPT[0], m.default(), m.Class.kept, m.same()))
+until(lambda: mapped("a") == mapped("b") == 1)
+""",
+    )
+
+
+def test_nothing_stops_an_upgrade_half_way(project: Project) -> None:
+    project.write(
+        "fast.pyx",
+        """
+        import weakref
+        class C: pass
+        dead = weakref.proxy(C())
+        class Loaded(type(weakref)):
+            def __getattribute__(self, name): raise RuntimeError("loaded by a question")
+        lazy = Loaded("lazy")
+        def f(): return 1
+        def g(x=C(), *, y=C()): return 1
+        """,
+    )
+    project.run(
+        PREPARE
+        + """
+from relib.live.loaded import on_noted
+source = open("fast.pyx").read()
+module = relib.load("fast.pyx")
+from fast import f, g
+failing = []
+def listen():
+    if failing: raise failing.pop()
+on_noted(listen)
+for n, failure in enumerate((None, KeyboardInterrupt(), OSError()), 2):
+    edit("fast.pyx", source.replace("return 1", f"return {n}"))
+    if failure: failing.append(failure)
+    try: module.reload()
+    except BaseException as error: assert error is failure, error
+    else: assert failure is None
+    failure = None
+    assert module.version == n and f() == g() == n and f is module.module.f
+    assert [past.number for past in module.history] == list(range(1, n + 1))
+    until(lambda: mapped("fast") == 1)
+assert relib.retired() == []
+""",
+    )

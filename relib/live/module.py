@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING, NoReturn, TypeAlias
 from relib import _native
 from relib.errors import ModuleUnloaded, NoEarlierBuild
 from relib.live.before_unload import call_before_unload
+from relib.live.being_loaded import Show
+from relib.live.carrying_out import carry_out
 from relib.live.functions import Identities
 from relib.live.loaded import note
 from relib.live.report import Report
@@ -202,9 +205,18 @@ class Module:
             started = time.perf_counter()
             version = self._current
             call_before_unload(version, self._config.unload_timeout if timeout is None else timeout)
-            self._unloaded = True
-            self._withdraw()
-            return report_of(self.name, "unload", version, None, {}, started)
+            reports: list[Report] = []
+
+            def report() -> None:
+                reports.append(report_of(self.name, "unload", version, None, {}, started))
+
+            failure = carry_out([self._withdraw, report])
+            if failure is not None:
+                try:
+                    raise failure
+                finally:
+                    failure = None  # it refers to this frame
+            return reports[-1]
 
     # --- what an upgrade does with it ------------------------------------------------------------
 
@@ -231,9 +243,16 @@ class Module:
         self._require_loaded()
         return build.fingerprint not in self._seen
 
-    def load_next(self, build: Build) -> Version:
-        """Load a build as the version after the newest; it is not current yet."""
-        version = load_version(build, self._number + 1, self._loader.again().spec())
+    def load_next(self, build: Build, show: Show) -> Version:
+        """Load a build as the version after the newest; it is not current yet.
+
+        Args:
+            build: what to load.
+            show: puts the new module object behind the public one, for the body that runs.
+        """
+        version = load_version(
+            build, self._number + 1, self._loader.again().spec(), partial(show, self._public)
+        )
         self._number = version.number
         return version
 
@@ -243,10 +262,14 @@ class Module:
             self._number -= 1
 
     def show(self, version: Version) -> None:
-        """A version becomes current."""
+        """A version becomes current. It may be done again after it has been interrupted."""
         _native.share_namespace(self._public, version.held[0])
+        kind = type(version.held[0])
+        if kind is not ModuleType or type(self._public).__module__ == self.name:
+            self._public.__class__ = kind  # its body has set it, or that of the version before
         self._current = version
-        self._note(version)
+        if self._history[-1].number != version.number:
+            self._note(version)
         note(self)
 
     def seen(self, build: Build, *, again: bool = False) -> None:
@@ -280,7 +303,11 @@ class Module:
             setattr(sys.modules[parent], child, self._public)
 
     def _withdraw(self) -> None:
-        """Out of sys.modules and the parent package, and unusable wherever else it is held."""
+        """Out of sys.modules and the parent package, and unusable wherever else it is held.
+
+        It may be done again after it has been interrupted.
+        """
+        self._unloaded = True
         if sys.modules.get(self.name) is self._public:
             del sys.modules[self.name]
         parent, _, child = self.name.rpartition(".")

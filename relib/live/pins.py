@@ -124,17 +124,24 @@ def _name_of(thing: object) -> str:
 def _holders(thing: object, count: int, referrers: list[object]) -> tuple[str, ...]:
     named: Counter[str] = Counter()
     for referrer in referrers:
-        if isinstance(referrer, FrameType) and _is_relib(referrer):
+        # By type: isinstance() asks an object what it is, which may fail.
+        if type(referrer) is FrameType and _is_relib(referrer):
             continue
-        if isinstance(thing, type) and type(referrer) is thing:
-            named[f"instance of {thing.__qualname__}"] += 1
+        if issubclass(type(thing), type) and type(referrer) is thing:
+            named[f"instance of {_qualname(thing)}"] += 1
         else:
             named[_describe_holder(thing, referrer)] += 1
     unseen = count - named.total()
-    if unseen > 0 and isinstance(thing, type):
+    if unseen > 0 and issubclass(type(thing), type):
         # The collector does not know instances that have no object fields.
-        named[f"instance of {thing.__qualname__}"] += unseen
+        named[f"instance of {_qualname(thing)}"] += unseen
     return tuple(name if n == 1 else f"{n} × {name}" for name, n in named.most_common(8))
+
+
+def _qualname(kind: object) -> str:
+    """Of a class; its metaclass is not asked."""
+    name = type.__dict__["__qualname__"].__get__(kind)
+    return name if isinstance(name, str) else "?"
 
 
 def _is_relib(frame: FrameType) -> bool:

@@ -38,12 +38,17 @@ _listeners: list[Callable[[Version], None]] = []
 def retire(version: Version) -> tuple[Pin, ...]:
     """Give a version up: unload it now, or as soon as its pins are gone.
 
+    It may be done again after it has been interrupted.
+
     Returns:
         Its pins; none when it has been unloaded.
     """
-    version.state = "retired"
     with _lock:
-        _waiting.append(version)  # first, so that it is not lost whatever happens
+        if version.state == "unloaded":
+            return ()
+        version.state = "retired"
+        if version not in _waiting:
+            _waiting.append(version)  # first, so that it is not lost whatever happens
     try:
         return unload_version(version)
     finally:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from relib.free_in_child import free_in_child
 from relib.live.before_unload import call_before_unload
-from relib.live.functions import upgrade_functions
+from relib.live.being_loaded import visible_here
+from relib.live.carrying_out import carry_out
+from relib.live.functions import plan_functions, upgrade_functions
 from relib.live.report import Report
 from relib.live.retired import retire
 
@@ -51,7 +52,8 @@ def upgrade(changes: Sequence[Change]) -> list[Report]:
         LoadError: one of them does not load.
         BeforeUnloadFailed, Timeout: a current version does not let go.
 
-    Whatever is raised, everything goes on as it was.
+    Whatever of these is raised, everything goes on as it was; but an earlier module's
+    ``before_unload()`` that has succeeded has been called all the same.
     """
     with upgrading:
         return _upgrade(changes)
@@ -59,58 +61,69 @@ def upgrade(changes: Sequence[Change]) -> list[Report]:
 
 def _upgrade(changes: Sequence[Change]) -> list[Report]:
     loaded: list[tuple[Change, Version]] = []
+    committed: list[tuple[Change, Version, Version]] = []
     try:
-        with _visible(loaded) as note:
+        with visible_here() as show:
             for change in changes:
-                note(change, change.module.load_next(change.build))
+                version = change.module.load_next(change.build, show)
+                loaded.append((change, version))
         for change in changes:
             call_before_unload(change.module.current, change.module.config.unload_timeout)
-    except BaseException:
-        for change, version in reversed(loaded):
-            change.module.forget(version)
-            retire(version)
-        raise
-    retiring = []
-    for change, new in loaded:
-        old = change.module.current
-        upgrade_functions(old.held[0], new.held[0], change.module.functions)
-        change.module.show(new)
-        if change.action != "rollback":
-            change.module.seen(change.build, again=change.action == "optimize")
-        retiring.append((change, old, new))
-    # Dependents first: what they have cimported can go only after them.
-    reports = [
-        report_of(
+        failure = _commit(loaded, committed)
+    except BaseException as error:
+        if not committed:
+            for change, version in reversed(loaded):
+                change.module.forget(version)
+                retire(version)
+            raise
+        failure = error
+    reports: dict[str, Report] = {}
+
+    def report(change: Change, old: Version, new: Version) -> None:
+        reports[change.module.name] = report_of(
             change.module.name, change.action, old, new, _seconds(change, new), change.started
         )
-        for change, old, new in reversed(retiring)
-    ]
-    return reports[::-1]
+
+    # Dependents first: what they have cimported can go only after them.
+    failure = carry_out([partial(report, *entry) for entry in reversed(committed)]) or failure
+    if failure is not None:
+        try:
+            raise failure
+        finally:
+            failure = None  # it refers to this frame
+    return [reports[change.module.name] for change in changes]
 
 
-@contextmanager
-def _visible(loaded: list[tuple[Change, Version]]) -> Iterator[Callable[[Change, Version], None]]:
-    """What has been loaded is what the rest of the same upgrade cimports.
+def _commit(
+    loaded: Sequence[tuple[Change, Version]], committed: list[tuple[Change, Version, Version]]
+) -> BaseException | None:
+    """Make the new versions the current ones.
 
-    Gives a function that notes one more. The public modules go on showing the current versions:
-    only imports see the new ones, and only until the end.
+    Args:
+        loaded: all of them.
+        committed: filled with each change, its old and its new version, before anything is changed.
+
+    Returns:
+        What was raised on the way, which has not kept it from being finished.
     """
-    publics = {}
+    entries = [(change, change.module.current, new) for change, new in loaded]
+    steps = _steps(entries)
+    steps.insert(0, partial(committed.__setitem__, slice(None), entries))
+    return carry_out(steps)
 
-    def note(change: Change, version: Version) -> None:
-        loaded.append((change, version))
-        publics[id(version.held[0])] = change.module.module
-        sys.modules[change.module.name] = version.held[0]
 
-    try:
-        yield note
-    finally:
-        for change, version in loaded:
-            sys.modules[change.module.name] = change.module.module
-            namespace = vars(version.held[0])
-            for name, value in list(namespace.items()):
-                if id(value) in publics:
-                    namespace[name] = publics[id(value)]
+def _steps(entries: Iterable[tuple[Change, Version, Version]]) -> list[Callable[[], object]]:
+    steps: list[Callable[[], object]] = []
+    for change, old, new in entries:
+        module = change.module
+        plan = plan_functions(old.held[0], new.held[0], module.functions)
+        steps += [
+            partial(upgrade_functions, plan, old.held[0], new.held[0], module.functions),
+            partial(module.show, new),
+        ]
+        if change.action != "rollback":
+            steps.append(partial(module.seen, change.build, again=change.action == "optimize"))
+    return steps
 
 
 def _seconds(change: Change, new: Version) -> dict[str, float]:
