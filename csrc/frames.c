@@ -293,7 +293,7 @@ cache_get(uintptr_t pc, relib_frame_rule *rule)
     size_t slot = cache_slot(pc);
     if (atomic_flag_test_and_set(&cache_busy))
         return 0;
-    int found = cache[slot].pc == pc;
+    int found = pc != 0 && cache[slot].pc == pc; /* 0: an empty slot */
     if (found && rule != NULL)
         *rule = cache[slot].rule;
     atomic_flag_clear(&cache_busy);

@@ -111,6 +111,7 @@ relib_instances_into(PyObject *Py_UNUSED(self), PyObject *argument)
         return NULL;
     }
     const relib_library *library = (relib_library *)argument;
+    int collecting = PyGC_Disable(); /* which would take some out of the table */
     PyObject *found = PyList_New(0);
     for (size_t i = 0; found != NULL && i < room; i++) {
         PyObject *object = table[i];
@@ -121,10 +122,14 @@ relib_instances_into(PyObject *Py_UNUSED(self), PyObject *argument)
         for (size_t w = sizeof(PyObject) / sizeof(*words); w < size; w++) {
             if (!relib_library_holds(library, words[w]))
                 continue;
-            if (PyList_Append(found, object) < 0)
+            PyObject *one = Py_BuildValue("(On)", object, Py_REFCNT(object));
+            if (one == NULL || PyList_Append(found, one) < 0)
                 Py_CLEAR(found);
+            Py_XDECREF(one);
             break;
         }
     }
+    if (collecting)
+        PyGC_Enable();
     return found;
 }

@@ -15,7 +15,8 @@
    Needs the GIL. TypeError when it allocates otherwise. */
 PyObject *relib_watch_instances(PyObject *self, PyObject *type);
 
-/* instances_into(library) -> list of the watched instances that point into it. Needs the GIL. */
+/* instances_into(library) -> list of (object, references), the watched instances that point into
+   it and how many references each has. Needs the GIL. */
 PyObject *relib_instances_into(PyObject *self, PyObject *library);
 
 #endif

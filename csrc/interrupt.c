@@ -123,7 +123,11 @@ take_signal(struct sigaction *before)
 static void
 give_back_signal(int number, const struct sigaction *before, int all_answered)
 {
-    struct sigaction ignore = {.sa_handler = SIG_IGN};
+    struct sigaction ignore = {.sa_handler = SIG_IGN}, now;
+    /* Somebody has taken the signal meanwhile, as take_signal() does: it is theirs. */
+    if (sigaction(number, NULL, &now) != 0 || !(now.sa_flags & SA_SIGINFO) ||
+        now.sa_sigaction != handle)
+        return;
     /* One that is still pending would end the process by the default action. Ignoring a signal
        discards those that are pending (Linux, kernel/signal.c, do_sigaction). */
     if (!all_answered)

@@ -15,7 +15,7 @@ from relib.free_in_child import free_in_child
 
 __all__ = ["ensure", "types_owned_by"]
 
-_lock = free_in_child(threading.Lock())
+_lock = free_in_child(threading.RLock())
 _ensured: set[str] = set()
 _abi_modules: list[ModuleType] = []
 _modules_seen = 0
@@ -39,11 +39,9 @@ def ensure(cython: str) -> None:
         for name in anchor.names(cython):
             try:
                 importlib.import_module(name)
-            except ModuleNotFoundError as error:
-                if error.name != name:
-                    raise LoadError(
-                        f"the anchor {name} does not load: {error}", name=name
-                    ) from error
+            except ImportError as error:
+                if not isinstance(error, ModuleNotFoundError) or error.name != name:
+                    raise _does_not_load(name, error) from error
                 _load(name, cython)
         # Instances of these point into the module that made them; see csrc/instances.h.
         shared = vars(sys.modules[anchor.names(cython)[0]])
@@ -53,17 +51,26 @@ def ensure(cython: str) -> None:
         _ensured.add(cython)
 
 
+def _does_not_load(name: str, error: Exception) -> LoadError:
+    return LoadError(f"the anchor {name} does not load: {error}", name=name)
+
+
 def _load(name: str, cython: str) -> None:
     """Build an anchor that relib was not installed with, and load it for good."""
     build = anchor.build(name, cython)
-    library = _native.Library(str(build.library))
-    spec = ModuleSpec(name, None, origin=str(build.library))
-    module, executed = _native.create(library, f"PyInit_{build.unique_name}", spec)
-    sys.modules[name] = module
-    if not executed:
-        _native.execute(module)
-    # Never closed: the library object may go, the mapping stays.
-    build.hold()
+    build.hold()  # for good: the library object may go, the mapping stays
+    try:
+        library = _native.Library(str(build.library))
+        spec = ModuleSpec(name, None, origin=str(build.library))
+        module, executed = _native.create(library, f"PyInit_{build.unique_name}", spec)
+        sys.modules[name] = module
+        if not executed:
+            _native.execute(module)
+    except BaseException as error:
+        sys.modules.pop(name, None)
+        if not isinstance(error, Exception):
+            raise
+        raise _does_not_load(name, error) from error
 
 
 def types_owned_by(library: _native.Library) -> tuple[str, ...]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 import os
-import sys
 import threading
 import time
 import weakref
@@ -199,8 +198,8 @@ def _views(version: Version) -> tuple[Pin, ...]:
     if found and version.held:
         # Its own, which nobody else holds, go with it.
         own = {id(member) for member in _native.members(version.held, version.library)}
-        found = [view for view in found if id(view) not in own]
-    return object_pins([(view, sys.getrefcount(view) - 4) for view in found], list) if found else ()
+        found = [view for view in found if id(view[0]) not in own]
+    return object_pins(found, list)
 
 
 def _let_instances_go(version: Version, search: bool | None) -> tuple[Pin, ...]:

@@ -128,14 +128,18 @@ def load_version(
         if not executed:
             _execute(version, version.held[0])
         version.seconds["exec"] = time.perf_counter() - started
+        _note_shared_types(version)
     except BaseException:
         # It may have left anything anywhere: it goes the way of every version that is given up.
+        _note_shared_types(version)
         retire(version)
         raise
-    finally:
-        if build.cython is not None:
-            version.shared_types = anchor.types_owned_by(library)
     return version
+
+
+def _note_shared_types(version: Version) -> None:
+    if version.build.cython is not None:
+        version.shared_types = anchor.types_owned_by(version.library)
 
 
 _gone: weakref.ref[ModuleType] = weakref.ref(ModuleType("gone"))
