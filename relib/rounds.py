@@ -33,8 +33,8 @@ class Group:
     """What to run; nothing if the contents are those that run already."""
     changed: tuple[str, ...] = ()
     """All that will be reloaded, or cannot be."""
-    replaced: tuple[tuple[str, str], ...] = ()
-    """For optimized builds: which builds must still run, by name and fingerprint."""
+    replaced: str | None = None
+    """For an optimized build: the fingerprint of the one that must still run."""
     error: Exception | None = None
     """Why they cannot be built."""
     started: float = field(default_factory=time.perf_counter)
@@ -193,22 +193,6 @@ class Rounds:
             else:
                 group.changed = tuple(sorted(together))
             yield group
-
-    def optimized(self, module: Module, running: Build, better: Build) -> Group:
-        """The step in which an optimized build takes the place of an instant one.
-
-        In any thread. Those that cimport the module are loaded anew from the builds that they run.
-        """
-        everything = loaded_modules()
-        names = with_dependents({module.name}, everything, {module.name: better})
-        builds = {name: everything[name].build for name in names if name in everything}
-        builds[module.name] = running
-        return Group(
-            {module.name},
-            builds | {module.name: better},
-            tuple(sorted(builds)),
-            tuple((name, build.fingerprint) for name, build in builds.items()),
-        )
 
     def _complete(
         self, group: Group, builds: Mapping[str, Build], everything: Mapping[str, Module]

@@ -10,10 +10,11 @@ from relib.building.ending import Ended
 from relib.errors import ExecError
 from relib.events import Event
 from relib.live.loaded import modules as loaded_modules
-from relib.live.together import reload_together
+from relib.live.together import reload_together, with_dependents
 from relib.rounds import Group, Rounds
 
 if TYPE_CHECKING:
+    from relib.building.builder import Build
     from relib.live.version import Version
 
 __all__ = ["SafePoint"]
@@ -82,8 +83,9 @@ class SafePoint:
             if group.is_news:
                 self._ready.append(group)
 
-    def add_optimized(self, group: Group) -> None:
-        """This is ready to take the place of the instant builds, if they still run then."""
+    def add_optimized(self, name: str, running: Build, better: Build) -> None:
+        """A build is ready to take the place of another one, if that still runs then."""
+        group = Group({name}, {name: better}, (name,), running.fingerprint)
         with self.lock:
             self._ready.append(group)
 
@@ -127,11 +129,8 @@ class SafePoint:
         if group.error is not None:
             self._fail(group.error, group)
             return
-        if not all(
-            name in modules and modules[name].build.fingerprint == old
-            for name, old in group.replaced
-        ):
-            return  # a newer save has overtaken it
+        if group.replaced is not None and not self._still_replaces(group):
+            return
         reports = []
         if names and group.changed:
             self._emit(Event("about_to_reload", group.changed))
@@ -155,6 +154,20 @@ class SafePoint:
                 if report.pins:
                     self._emit(Event("retired", one, report, version=report.previous))
         self._rounds.succeeded({*names, *group.changed}, upgraded=bool(reports))
+
+    def _still_replaces(self, group: Group) -> bool:
+        """Whether an optimized build is still wanted; adds what is loaded anew with it."""
+        everything = loaded_modules()
+        if any(
+            name not in everything or everything[name].build.fingerprint != group.replaced
+            for name in group.names
+        ):
+            return False  # a newer save has overtaken it
+        concerned = with_dependents(group.names, everything, group.builds)
+        # What they run now: the sources are the same, or else their turn is next.
+        group.builds = {name: everything[name].build for name in concerned} | group.builds
+        group.changed = tuple(sorted(concerned))
+        return True
 
     def _fail(self, error: Exception, group: Group) -> None:
         modules = self._rounds.modules

@@ -351,7 +351,7 @@ class Session(Announcer):
 
     def _better(self, module: Module, running: Build, better: Build) -> None:
         """An optimized build is ready to take the place of an instant one."""
-        self._point.add_optimized(self._rounds.optimized(module, running, better))
+        self._point.add_optimized(module.name, running, better)
         self._wake()
 
     def _hand_over(self) -> None:
