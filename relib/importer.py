@@ -290,14 +290,6 @@ def _noted() -> None:
 on_noted(_noted)
 
 
-def _begin_in_child() -> None:
-    global _lock
-    _lock = threading.RLock()  # another thread of the parent may have had it
-
-
-os.register_at_fork(after_in_child=_begin_in_child)
-
-
 @contextmanager
 def _import_lock_released() -> Iterator[None]:
     """Let other threads import meanwhile.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from relib.errors import BuildError, RelibError, UnloadError
+from relib.free_in_child import free_in_child
 
 if TYPE_CHECKING:
     from relib.building.diagnostics import Diagnostic
@@ -25,6 +26,8 @@ _PHASES = ("check", "translate", "compile", "link", "store", "load", "exec", "co
 _FACTS = ("name", "path", "line", "key", "origin", "known", "command", "output")
 # A compiler that crashes may print pages; its last lines say what happened.
 _LAST_LINES = 20
+
+_writing = free_in_child(threading.Lock())
 
 
 class Reporter:
@@ -131,17 +134,6 @@ class Reporter:
                 stream.flush()
         except (AttributeError, OSError, ValueError):
             pass
-
-
-_writing = threading.Lock()
-
-
-def _begin_in_child() -> None:
-    global _writing
-    _writing = threading.Lock()  # another thread of the parent may have had it
-
-
-os.register_at_fork(after_in_child=_begin_in_child)
 
 
 def _make(verbosity: int, json: bool, colour: bool | None) -> Reporter:
