@@ -10,9 +10,19 @@ from typing import TYPE_CHECKING
 from relib.errors import RelibError
 
 if TYPE_CHECKING:
+    from relib.config import Config
+    from relib.extension import Extension
     from relib.live.module import Module
 
-__all__ = ["PROJECT_FILES", "digests", "files_of", "is_source", "surroundings"]
+__all__ = [
+    "PROJECT_FILES",
+    "digests",
+    "files_for",
+    "files_of",
+    "is_source",
+    "surroundings",
+    "surroundings_for",
+]
 
 PROJECT_FILES = ("pyproject.toml", "setup.py", "setup.cfg")
 _SUFFIXES = {
@@ -23,33 +33,47 @@ _MOST_SURROUNDINGS = 256
 
 
 def files_of(module: Module) -> frozenset[Path]:
-    """All files whose change may call for another build of a module, there or not.
+    """All files whose change may call for another build of a module, there or not."""
+    return files_for(module.extension, module.build.config, module.build.inputs)
+
+
+def files_for(extension: Extension, config: Config, inputs: Iterable[Path] = ()) -> frozenset[Path]:
+    """The same for an extension, which need not be loaded.
 
     They are what its build was made from, what would have been read if it had been there, and the
     project's files.
+
+    Args:
+        extension: what is built.
+        config: the settings of its project.
+        inputs: what its last good build was made from.
     """
     from relib.building.builder import inputs_of
     from relib.declared.setup_script import files_read
 
-    build = module.build
-    root = build.config.root
-    files = {*build.inputs, *module.extension.sources, *files_read(root)}
-    files |= {root / name for name in PROJECT_FILES}
+    files = {*inputs, *extension.sources, *extension.depends, *files_read(config.root)}
+    files |= {config.root / name for name in PROJECT_FILES}
     with suppress(RelibError):  # the store is refused: the next build says so
-        files |= set(inputs_of(module.extension, build.config))
+        files |= set(inputs_of(extension, config))
     return frozenset(files)
 
 
 def surroundings(module: Module) -> frozenset[Path]:
-    """The directories in which a file may be missing that a module's sources ask for.
+    """The directories in which a file may be missing that a module's sources ask for."""
+    return surroundings_for(module.extension, module.build.config, module.build.inputs)
+
+
+def surroundings_for(
+    extension: Extension, config: Config, inputs: Iterable[Path] = ()
+) -> frozenset[Path]:
+    """The same for an extension, which need not be loaded.
 
     What a source that does not build needs, no build knows: the .pxi that is still to be written,
     the header that is to come. So whatever appears here is reason to try again.
     """
-    extension = module.extension
-    root = module.build.config.root
+    root = config.root
     found = {source.parent for source in extension.sources}
-    found |= {path.parent for path in module.build.inputs if path.is_relative_to(root)}
+    found |= {path.parent for path in inputs if path.is_relative_to(root)}
     found |= {Path(path) for path in (*extension.include_dirs, *extension.cython_include_path)}
     found = {path for path in found if path.is_relative_to(root)} | {extension.main.parent, root}
     below = set()

@@ -290,29 +290,36 @@ def test_colour_is_for_terminals(declared: Cli) -> None:
     assert "error:" in shown
 
 
-def test_interrupting_a_build_ends_its_compiler(declared: Cli) -> None:
-    number = declared.root / "compiler.pid"
+@pytest.mark.parametrize("command", ["build", "watch"])
+@pytest.mark.parametrize("names", [["plain.c"], ["plain.c", "second.c"]])
+def test_interrupting_a_build_ends_its_compilers(
+    declared: Cli, command: str, names: list[str]
+) -> None:
+    declared.write("second.c", C.replace("plain", "second").replace("second.h", "plain.h"))
     script = declared.root / "slow-cc"
     script.write_text(
-        f'#!/bin/sh\ncase " $* " in *" -c "*) echo $$ >{number}.new; mv {number}.new {number}\n'
+        f'#!/bin/sh\ncase " $* " in *" -c "*) echo $$ >{declared.root}/$$.new; '
+        f"mv {declared.root}/$$.new {declared.root}/$$.pid\n"
         'exec sleep 600;; esac\nexec cc "$@"\n'
     )
     script.chmod(stat.S_IRWXU)
     process = subprocess.Popen(
-        declared.command("build", "plain", "--cc", str(script)),
+        # without tcc
+        declared.command(command, *names, "--cc", str(script), "--jobs", "2"),
         cwd=declared.root,
-        env=declared.environ,
+        env={**declared.environ, "RELIB_TIER": "optimized"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    wait_for(number.exists)
+    wait_for(lambda: len(list(declared.root.glob("*.pid"))) == len(names))
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == INTERRUPTED, errors
     assert errors.strip() == "Interrupted."
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(number.read_text()), 0)
+    for number in declared.root.glob("*.pid"):
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(number.read_text()), 0)
 
 
 @pytest.mark.parametrize("command", ["build", "watch"])

@@ -509,6 +509,47 @@ def test_an_error_that_ends_it_is_json_too(place: Project) -> None:
         assert json.loads(under.stdout)["error"]["key"] == "nothing"
 
 
+def test_watch_finds_files_that_are_new(place: Project) -> None:
+    place.write("pyproject.toml", "")
+    place.write("src/one.pyx", "")
+    with watching(place, "src") as process:
+        assert line_of(process).startswith("one · ")
+        place.write("src/two.pyx", "")
+        assert line_of(process).startswith("two · ")
+        place.write("src/deep/er/three.pyx", "")
+        assert line_of(process).startswith("three · ")
+        place.write("src/three.pyx", "")
+        assert process.stderr is not None
+        assert "would both be three" in process.stderr.readline()
+        (place.root / "src/three.pyx").unlink()
+        place.write("src/two.pyx", "VALUE = 2")
+        assert line_of(process).startswith("two · ")
+
+
+def test_watch_sees_what_was_missing_wherever_it_is_put(place: Project) -> None:
+    place.write("pyproject.toml", '[tool.relib.extensions.fast]\nsources = ["src/fast.c"]\n')
+    with (place.root / "pyproject.toml").open("a") as file:
+        file.write('include-dirs = ["include"]\n')
+    (place.root / "include").mkdir()
+    place.write(
+        "src/fast.c",
+        """
+        #include "missing.h"
+        static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "fast", NULL, 0};
+        PyMODINIT_FUNC PyInit_fast(void) { return PyModule_Create(&definition); }
+        """,
+    )
+    place.write("other.pyx", "VALUE = 1")
+    with watching(place, "fast", "other.pyx") as process:
+        assert process.stderr is not None
+        assert line_of(process).startswith("other · ")
+        assert "missing.h" in process.stderr.readline()
+        place.write("other.pyx", "VALUE = 2")
+        assert line_of(process).startswith("other · ")  # so the first round is over
+        place.write("include/missing.h", "#include <Python.h>\n")
+        assert line_of(process).startswith("fast · ")
+
+
 def test_watch_says_that_there_is_nothing_to_watch(place: Project) -> None:
     under = ran(place, [*RELIB, "watch"])
     assert under.returncode == 2

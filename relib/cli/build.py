@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias
 
 import click
 
 from relib.building.builder import Build, build_extension
+from relib.building.several import several
 from relib.cli import diagnostics, failure
 from relib.cli.command import Command, as_json
 from relib.cli.exit_codes import FAILED, OK
@@ -105,18 +105,7 @@ def _build_all(
         finally:
             step()
 
-    jobs = min(len(wanted), wanted[0][1].jobs)
-    if jobs == 1:
-        # Not in a thread of its own: there Ctrl-C would not reach it, and so not its compiler.
-        yield from map(build, wanted)
-        return
-    with ThreadPoolExecutor(jobs) as executor:
-        try:
-            yield from executor.map(build, wanted)
-        except BaseException:
-            executor.shutdown(wait=False, cancel_futures=True)
-            click.echo("Waiting for the compilers that run...", err=True)
-            raise
+    return several(build, wanted, jobs=wanted[0][1].jobs)
 
 
 def _line(extension: Extension, outcome: Outcome, width: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 
@@ -15,8 +15,9 @@ from relib.building import warm_up
 from relib.cli import failure
 from relib.cli.after_build import AfterBuild
 from relib.cli.command import Command
+from relib.cli.progress import progress
 from relib.cli.settings import BUILDING, Options, project_config, settings
-from relib.cli.watched import Watched, build_all, find_watched
+from relib.cli.watched import Search, Watched, build_all
 from relib.cli.watching_options import Reporting, reporting
 from relib.cli.words import duration
 from relib.errors import ConfigError, RelibError
@@ -61,18 +62,19 @@ def command(paths: tuple[str, ...], line: str | None, shown: Reporting, options:
     """
     teller = _Teller(shown)
     with _ending_at(signal.SIGTERM), Watcher(polling=shown.polling) as watcher:
-        watched = find_watched(paths, options)
+        search = Search(paths, options)
+        watched = search.find()
         if not watched:
             raise _nothing(options)
         warm_up(watched[0].config)  # also when all is in the store: the first save comes
         after = AfterBuild(line, teller.ended) if line is not None else None
 
-        def built() -> None:
+        def built(watched: list[Watched]) -> None:
             if after is not None:
                 after.start(_environment(watched, options))
 
         try:
-            _watch(watcher, watched, lambda: find_watched(paths, options), teller, built)
+            _watch(watcher, watched, search, teller, built)
         finally:
             if after is not None:
                 after.end()
@@ -81,34 +83,44 @@ def command(paths: tuple[str, ...], line: str | None, shown: Reporting, options:
 def _watch(
     watcher: Watcher,
     watched: list[Watched],
-    find: Callable[[], list[Watched]],
+    search: Search,
     teller: _Teller,
-    built: Callable[[], None],
+    built: Callable[[list[Watched]], None],
 ) -> None:
     waiting = list(watched)
     first = True
+    searched: frozenset[Path] = frozenset()
     while True:
         news: list[Watched] = []
         # Until what is watched is what they are made from: what came to be watched after it was
-        # read may have changed in between.
+        # read, or looked for, may have changed in between.
         while waiting:
-            before = {one: one.files for one in waiting}
-            new = build_all(waiting)
-            _arm(watcher, watched)
+            before = {one: (one.files, one.directories) for one in waiting}
+            with progress("building", len(waiting)) if first else nullcontext() as bar:
+                new = build_all(waiting, None if bar is None else bar.advance)
+            _arm(watcher, watched, search)
             news += [one for one in new if one not in news]
             teller.built(waiting, new)
-            waiting = [one for one in waiting if not one.files <= before[one]]
+            waiting = [
+                one
+                for one in waiting
+                if not (one.files <= before[one][0] and one.directories <= before[one][1])
+            ]
+            if not search.directories <= searched:
+                searched = search.directories
+                watched = _again(watched, search, teller)
+                waiting += [one for one in watched if not one.files]
         if (news or first) and not any(one.error for one in watched):
-            built()
+            built(watched)
             first = False
         batch: frozenset[Path] = frozenset()
         while not batch:
             batch = watcher.batch()
-        if any(path.name in ("pyproject.toml", "setup.py", "setup.cfg") for path in batch):
-            watched[:] = _again(watched, find, teller)
+        if search.is_news(batch, watched):
+            watched = _again(watched, search, teller)
             waiting = list(watched)
         else:
-            waiting = [one for one in watched if _concerns(batch, one)]
+            waiting = [one for one in watched if one.concerns(batch)]
 
 
 def _environment(watched: list[Watched], options: Options) -> dict[str, str]:
@@ -123,32 +135,27 @@ def _environment(watched: list[Watched], options: Options) -> dict[str, str]:
     return {**environment(here, options, watch=False, verbosity=-1), **environ}
 
 
-def _arm(watcher: Watcher, watched: list[Watched]) -> None:
+def _arm(watcher: Watcher, watched: list[Watched], search: Search) -> None:
     watcher.watch(
         frozenset[Path]().union(*(one.files for one in watched)),
-        frozenset[Path]().union(*(one.directories for one in watched)),
+        search.directories.union(*(one.directories for one in watched)),
         roots={one.config.root for one in watched},
     )
 
 
-def _concerns(batch: frozenset[Path], one: Watched) -> bool:
-    return not batch.isdisjoint(one.files) or any(path.parent in one.directories for path in batch)
-
-
-def _again(
-    watched: list[Watched], find: Callable[[], list[Watched]], teller: _Teller
-) -> list[Watched]:
-    """What is to be watched now that a project file has changed; as before if it has a fault."""
+def _again(watched: list[Watched], search: Search, teller: _Teller) -> list[Watched]:
+    """What is to be watched now; as before if a project file has a fault."""
     try:
-        found = find()
+        found = search.find()
     except RelibError as error:
-        teller.failed(error)
+        teller.not_found(error)
         return watched
+    teller.not_found(None)
     known = {one.extension.name: one for one in watched}
     for one in found:
         if (before := known.get(one.extension.name)) is not None:
-            one.build, one.error, one.files = before.build, before.error, before.files
-    return found or watched
+            before.extension, before.config = one.extension, one.config
+    return [known.get(one.extension.name, one) for one in found] or watched
 
 
 def _nothing(options: Options) -> ConfigError:
@@ -179,6 +186,7 @@ class _Teller:
     def __init__(self, shown: Reporting) -> None:
         self._shown = shown
         self._said: dict[str, str] = {}
+        self._not_found: str | None = None
 
     def built(self, looked_at: list[Watched], news: list[Watched]) -> None:
         for one in looked_at:
@@ -191,6 +199,12 @@ class _Teller:
             mended = self._said.pop(name, None) is not None
             if (one in news or mended) and one.build is not None:
                 self._tell_of(one)
+
+    def not_found(self, error: RelibError | None) -> None:
+        """Why it is not known what is to be built; None: it is known again."""
+        if error is not None and self._not_found != str(error):
+            self.failed(error)
+        self._not_found = None if error is None else str(error)
 
     def _tell_of(self, one: Watched) -> None:
         build, name = one.build, one.extension.name

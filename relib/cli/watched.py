@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from relib.building.builder import Build, build_extension, inputs_of
+from relib.building.builder import Build, build_extension
+from relib.building.several import several
 from relib.cli.settings import Options, extension_of, once_each
 from relib.config import Config, find_root, load_config
-from relib.declared.setup_script import files_read
-from relib.errors import RelibError, StoreRefused
+from relib.errors import RelibError
 from relib.extension import Extension
 from relib.file_paths import absolute
+from relib.module_files import PROJECT_FILES, files_for, is_source, surroundings_for
 from relib.project import read_project
 
-__all__ = ["Watched", "build_all", "find_watched"]
+__all__ = ["Search", "Watched", "build_all"]
 
-_PROJECT_FILES = ("pyproject.toml", "setup.py", "setup.cfg")
 _NOT_SOURCES = frozenset({"build", "dist", "node_modules", "site-packages", "__pycache__"})
 
 
@@ -35,6 +34,8 @@ class Watched:
     """Why there is no newer one."""
     files: frozenset[Path] = field(default_factory=frozenset)
     """Whose change calls for another look."""
+    directories: frozenset[Path] = field(default_factory=frozenset)
+    """Where a file may appear that the last build has missed."""
 
     def rebuild(self) -> bool:
         """Build it; whether the result is another than before."""
@@ -43,85 +44,136 @@ class Watched:
             self.build, self.error = build_extension(self.extension, self.config), None
         except RelibError as error:
             self.error = error
-        self.files = self._files()
+        self.files, self.directories = self._files(), self._directories()
         if self.error is not None or self.build is None:
             return False
         return before is None or before.fingerprint != self.build.fingerprint
 
     def _files(self) -> frozenset[Path]:
-        root = self.config.root
-        found = {root / name for name in _PROJECT_FILES}
-        found.update(self.extension.sources, self.extension.depends, files_read(root))
-        if self.build is not None:
-            found.update(self.build.inputs)
-        with suppress(StoreRefused):  # the build has said so
-            found.update(inputs_of(self.extension, self.config))
+        inputs = () if self.build is None else self.build.inputs
         diagnostics = getattr(self.error, "diagnostics", ())
-        return frozenset(found | {each.file for each in diagnostics if each.file.is_absolute()})
+        mentioned = {each.file for each in diagnostics if each.file.is_absolute()}
+        return files_for(self.extension, self.config, inputs) | mentioned
 
-    @property
-    def directories(self) -> frozenset[Path]:
-        """Where a file may appear that a build has missed."""
+    def _directories(self) -> frozenset[Path]:
         if self.error is None:
             return frozenset()
-        return frozenset(source.parent for source in self.extension.sources)
+        inputs = () if self.build is None else self.build.inputs
+        return surroundings_for(self.extension, self.config, inputs)
+
+    def concerns(self, changed: Iterable[Path]) -> bool:
+        """Whether changed files may make another build of it."""
+        return any(
+            path in self.files or (path.parent in self.directories and is_source(path))
+            for path in changed
+        )
 
 
-def find_watched(paths: Sequence[str], options: Options) -> list[Watched]:
-    """The extensions that are meant.
+class Search:
+    """The extensions that are meant, again whenever there may be others.
 
     Args:
         paths: files, directories and public names; none: what the project of the current directory
             declares, or else the .pyx files in it.
         options: settings.
-
-    Raises:
-        ProjectError: two sources have one name.
     """
-    found = (each for path in paths or ("",) for each in _meant(path, options))
-    return [Watched(extension, config) for extension, config in once_each(found)]
+
+    def __init__(self, paths: Sequence[str], options: Options) -> None:
+        self._paths = paths
+        self._options = options
+        self.directories: frozenset[Path] = frozenset()
+        """Where the last search has looked for .pyx files."""
+
+    def find(self) -> list[Watched]:
+        """Search.
+
+        Raises:
+            ProjectError: two sources have one name.
+        """
+        before, self.directories = self.directories, frozenset()
+        try:
+            found = [each for path in self._paths or ("",) for each in self._meant(path)]
+            return [Watched(extension, config) for extension, config in once_each(found)]
+        except RelibError:
+            self.directories |= before
+            raise
+
+    def is_news(self, changed: Iterable[Path], watched: Iterable[Watched]) -> bool:
+        """Whether another search may find something else."""
+        known = {source for one in watched for source in one.extension.sources}
+        return any(
+            path.name in PROJECT_FILES
+            or path in self.directories
+            or (
+                path.parent in self.directories
+                and _may_be_source(path.name)
+                and (path.is_dir() if path.suffix != ".pyx" else path not in known)
+            )
+            for path in changed
+        )
+
+    def _meant(self, path: str) -> Iterator[tuple[Extension, Config]]:
+        if path and not Path(path).is_dir():
+            yield extension_of(path, self._options)
+            return
+        # Its own project, which need not be that of the current directory.
+        directory = absolute(path)
+        config = load_config(find_root(directory / "_"), **self._options)
+        if not path:
+            directory = config.root
+        declared = [
+            extension
+            for extension in read_project(config).values()
+            if extension.main.is_relative_to(directory)
+        ]
+        if path or not declared:
+            sources = {source for extension in declared for source in extension.sources}
+            below = _directories_below(directory)
+            self.directories |= below
+            for source in sorted(_cython_files(below) - sources):
+                yield extension_of(str(source), self._options)
+        for extension in declared:
+            yield extension, config
 
 
-def _meant(path: str, options: Options) -> Iterator[tuple[Extension, Config]]:
-    if path and not Path(path).is_dir():
-        yield extension_of(path, options)
-        return
-    # Its own project, which need not be that of the current directory.
-    directory = absolute(path)
-    config = load_config(find_root(directory / "_"), **options)
-    if not path:
-        directory = config.root
-    declared = [
-        extension
-        for extension in read_project(config).values()
-        if extension.main.is_relative_to(directory)
-    ]
-    if path or not declared:
-        sources = {source for extension in declared for source in extension.sources}
-        for source in sorted(_cython_files(directory) - sources):
-            yield extension_of(str(source), options)
-    for extension in declared:
-        yield extension, config
+def _directories_below(top: Path) -> frozenset[Path]:
+    """The directory, and those in it that may hold sources."""
+    found = set()
+    for name, inner, _ in os.walk(top):
+        inner[:] = filter(_may_be_source, inner)
+        found.add(Path(name))
+    return frozenset(found)
 
 
-def _cython_files(directory: Path) -> set[Path]:
+def _cython_files(directories: Iterable[Path]) -> set[Path]:
     return {
         path
-        for path in directory.rglob("*.pyx")
-        if not any(
-            part in _NOT_SOURCES or part.startswith(".")
-            for part in path.relative_to(directory).parts
-        )
+        for directory in directories
+        for path in directory.glob("*.pyx")
+        if _may_be_source(path.name)
     }
 
 
-def build_all(each: Iterable[Watched]) -> list[Watched]:
-    """Build them, several at a time; those that are other than before."""
+def _may_be_source(name: str) -> bool:
+    return name not in _NOT_SOURCES and not name.startswith(".")
+
+
+def build_all(each: Iterable[Watched], step: Callable[[], None] | None = None) -> list[Watched]:
+    """Build them, several at a time; those that are other than before.
+
+    Args:
+        each: what to build.
+        step: called after each, in whatever thread.
+    """
+
+    def rebuild(one: Watched) -> bool:
+        try:
+            return one.rebuild()
+        finally:
+            if step is not None:
+                step()
+
     wanted = list(each)
-    jobs = min([len(wanted), *(one.config.jobs for one in wanted[:1])])
-    if jobs < 2:
-        # Not in a thread of its own: there Ctrl-C would not reach it, and so not its compiler.
-        return [one for one in wanted if one.rebuild()]
-    with ThreadPoolExecutor(jobs) as pool:
-        news = list(pool.map(Watched.rebuild, wanted))
+    jobs = wanted[0].config.jobs if wanted else 1
+    news = several(rebuild, wanted, jobs=jobs)
     return [one for one, new in zip(wanted, news, strict=True) if new]
