@@ -217,3 +217,11 @@ def test_declarations_that_are_found_elsewhere(
     assert str(answer) == (
         f"slow: would rebuild: {place}/shapes.pxd is not what Cython finds now (sys.path)"
     )
+
+
+def test_flags_of_the_compiler_are_not_told_as_the_linker_s_too(project: Project) -> None:
+    project.build("fast.c")
+    project.options["cflags"] = "-O1 -g0"
+    assert [change.name for change in why(project).settings] == ["CFLAGS"]
+    project.options["ldflags"] = "-Wl,-O1"
+    assert [change.name for change in why(project).settings] == ["CFLAGS", "LDFLAGS"]

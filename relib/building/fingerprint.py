@@ -121,7 +121,8 @@ def recipe_parts(extension: Extension, toolchain: Toolchain, config: Config) -> 
         "compiler's version": toolchain.version,
         "compiler's identity": toolchain.identity,
         "CFLAGS": " ".join(toolchain.cflags),
-        "LDFLAGS": " ".join(toolchain.ldflags),
+        # The linker is given CFLAGS too: one change is told once.
+        "LDFLAGS": " ".join(word for word in toolchain.ldflags if word not in toolchain.cflags),
         "compiler's environment": {
             name: os.environ[name] for name in _ENVIRONMENT if name in os.environ
         },
