@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import sysconfig
@@ -24,6 +25,7 @@ from relib.errors import (
     CompilerMissing,
     SourceMissing,
     SourceUnreadable,
+    StoreRefused,
 )
 
 
@@ -919,3 +921,35 @@ def test_a_header_that_is_asked_for_counts_when_it_appears(project: Project, ask
     assert answer_of(project.build("fast.c", include_dirs=places)) == 2
     project.write("inc/extra.h", "")
     assert answer_of(project.build("fast.c", include_dirs=places)) == 1
+
+
+# --- a store that is taken away ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", ["fast.c", "fast.pyx"])
+def test_a_store_that_is_removed_during_a_build_is_said_so(project: Project, source: str) -> None:
+    record = project.record_compiler()
+    project.write_c("fast", 1)
+    project.write("fast.pyx", "answer = 1\n")
+    store = project.config.store
+    record.before_compiling(f"rm -rf '{store}'")
+    with pytest.raises(StoreRefused, match="removed meanwhile"):
+        project.build(source)
+    record.before_compiling(f'gcc "$@"; status=$?; rm -rf "{store}"; exit $status')
+    with pytest.raises(StoreRefused, match="removed meanwhile"):
+        project.build(source)
+    record.before_compiling(":")
+    assert not project.build(source).cached
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_an_index_that_cannot_be_written_is_said_so(project: Project) -> None:
+    project.write_c("fast", 1)
+    project.build("fast.c")
+    index = project.config.store / "index"
+    index.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    try:
+        with pytest.raises(StoreRefused, match="index"):
+            project.build("fast.c", force=True)
+    finally:
+        index.chmod(stat.S_IRWXU)

@@ -143,13 +143,14 @@ def attempt(order: Order, contents: Contents, known: Iterable[str], directory: P
         InputsChanged: an input changed meanwhile, so that nobody knows what was built.
         BuildError: the sources do not build.
         SourceMissing, SourceUnreadable: a source, or what it includes, is not there.
-        OSError: there is no room.
+        OSError: there is no room, or the directory has been removed.
     """
     directory.mkdir(0o700)
     witness = Witness(contents, known, directory.stat().st_ctime_ns)
     try:
         return _attempt(order, contents, witness, directory)
     except (BuildError, SourceMissing, SourceUnreadable):
+        directory.stat()  # else it is that, and no source is to blame
         witness.check()  # half an edit may not build where the whole does
         raise
 

@@ -23,7 +23,15 @@ from relib.building.obstacles import Obstacles
 from relib.building.store import Store
 from relib.building.tiers import Plans, plans, resolved
 from relib.config import Config
-from relib.errors import BadName, BuildError, BuildGone, DiskFull, SourceMissing, SourceUnreadable
+from relib.errors import (
+    BadName,
+    BuildError,
+    BuildGone,
+    DiskFull,
+    SourceMissing,
+    SourceUnreadable,
+    StoreRefused,
+)
 from relib.extension import Extension
 
 __all__ = ["Build", "build_extension", "inputs_of"]
@@ -116,7 +124,8 @@ def build_extension(
         BadName: the name cannot be a C symbol.
         BuildError: the sources do not build, or do not stop changing. Subclasses: CompilerMissing,
             BuildTimeout, WorkerDied, and DiskFull when there is no room.
-        StoreRefused: the store is not private, or is needed and cannot be written to.
+        StoreRefused: the store is not private, is needed and cannot be written to, or was removed
+            meanwhile.
     """
     begun = time.perf_counter()
     _check_name(extension.name)
@@ -146,7 +155,7 @@ def build_extension(
     known_then = store.index_state(extension.name)
     if (build := find()) is not None:
         return build
-    with _reporting_want_of_room(extension, store.path):
+    with _writing_to(store.path, extension):
         with store.building(extension.name, ways.first.recipe) as workdir:
             if store.index_state(extension.name) != known_then and (build := find()) is not None:
                 return build  # whoever had the lock before has built it
@@ -299,13 +308,19 @@ def _check_readable(extension: Extension) -> None:
 
 
 @contextmanager
-def _reporting_want_of_room(extension: Extension, store: Path) -> Iterator[None]:
+def _writing_to(store: Path, extension: Extension) -> Iterator[None]:
+    """Say what is wrong with the store."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise _disk_full(extension, store) from error
-        raise
+        raise StoreRefused(
+            f"{extension.name} cannot be built in the store {store}: {error}; build it again if "
+            "the store was removed meanwhile, or else set `store` to a directory that can be "
+            "written to",
+            path=store,
+        ) from error
 
 
 def _disk_full(extension: Extension, store: Path) -> DiskFull:
