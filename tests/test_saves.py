@@ -281,7 +281,9 @@ def test_a_callback_of_poll_may_stop_the_session_and_may_not_wait(watched: Proje
             except RuntimeError: said.append("refused")
             before = builds()
             save("fast.pyx", "def f(): return 'built while a callback runs'")
-            until(lambda: builds() > before, LONG)    # its thread wants to hand it over now
+            # Its thread wants to hand that over now, or waits with something else already.
+            end, tick = time.monotonic() + 5, threading.Event()
+            while builds() == before and time.monotonic() < end: tick.wait(0.01)
             session.stop(timeout=None)
             said.append("stopped")
         save("fast.pyx", "def f(): return 2")
