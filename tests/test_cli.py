@@ -175,6 +175,7 @@ def test_the_installed_script_is_the_same_program(cli: Cli) -> None:
         (["build"], "declares no extension"),
         (["why"], "Missing argument 'NAME'"),
         (["demo", "--cycles", "0"], "--cycles"),
+        (["bench", "--plot", "no/such/chart.svg"], "no/such is no directory"),
     ],
 )
 def test_wrong_usage(cli: Cli, arguments: list[str], message: str) -> None:
@@ -511,7 +512,9 @@ def test_doctor_finds_nothing_wrong(declared: Cli) -> None:
             "Cython": "ok",
             "anchor": "ok",
             "C compiler": "ok",
-            "trial build": "ok",
+            "optimized trial": "ok",
+            "instant builds": "ok",
+            "instant trial": "ok",
             "/proc": "ok",
             "threads": "ok",
             "project": "ok",
@@ -522,11 +525,36 @@ def test_doctor_finds_nothing_wrong(declared: Cli) -> None:
 
 
 def test_doctor_says_what_is_slow_and_how_to_mend_it(declared: Cli) -> None:
-    document = declared.json("doctor", "--cflags=-O2 -g")
+    document = declared.json("doctor", "--tier", "optimized", "--cflags=-O2 -g")
     [slow] = [each for each in document["findings"] if each["level"] == "slow"]
     assert slow["text"] == "-O2 -g in CFLAGS makes builds slow"
-    assert "-O0 -g0" in slow["advice"]
+    assert 'tier = "auto"' in slow["advice"]
     assert document["ok"] is True
+
+
+def test_doctor_has_nothing_against_optimisation_that_no_save_waits_for(declared: Cli) -> None:
+    document = declared.json("doctor", "--cflags=-O2 -g", PATH=without("tcc", declared.root))
+    assert not [each for each in document["findings"] if each["level"] == "slow"]
+    [speed] = [each for each in document["findings"] if each["topic"] == "speed"]
+    assert speed["advice"].startswith("apt install tcc")
+    [instant] = [each for each in document["findings"] if each["topic"] == "instant builds"]
+    assert "tcc" not in instant["text"]
+
+
+def without(program: str, place: Path) -> str:
+    """A PATH on which everything is but one program."""
+    kept = []
+    for number, directory in enumerate(os.environ["PATH"].split(os.pathsep)):
+        if not Path(directory, program).exists():
+            kept.append(directory)
+            continue
+        links = place / f".path-{number}"
+        links.mkdir()
+        for each in Path(directory).iterdir():
+            if each.name != program:
+                (links / each.name).symlink_to(each)
+        kept.append(str(links))
+    return os.pathsep.join(kept)
 
 
 def test_doctor_fails_when_something_essential_is_missing(declared: Cli) -> None:
