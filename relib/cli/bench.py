@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,6 +51,13 @@ def fib(long n):
 '''
 
 
+def _writable(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
+    """A chart that could not be written would be found out after minutes."""
+    if path is not None and not path.exists() and not os.access(path.parent, os.W_OK | os.X_OK):
+        raise click.BadParameter(f"{path.parent} is no directory that can be written to")
+    return path
+
+
 @click.command(
     "bench",
     cls=Command,
@@ -82,6 +90,7 @@ def fib(long n):
     "chart",
     metavar="FILE",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    callback=_writable,
     help="Draw a bar chart (SVG).",
 )
 @as_json
@@ -124,12 +133,16 @@ def command(
                 against=wanted,
                 step=bar.advance,
             )
-    if chart is not None:
-        chart.write_text(plot([result]), encoding="utf-8")
     if as_json:
         failure.print_json({"machine": machine(), **result.as_dict()})
     else:
         click.echo(f"{result}\n\n{table(result)}\n\n{phases_table(result)}")
+    if chart is not None:
+        try:
+            chart.write_text(plot([result]), encoding="utf-8")
+        except OSError as error:
+            click.echo(f"{chart} cannot be written: {error.strerror}", err=True)
+            return FAILED
     return OK
 
 
