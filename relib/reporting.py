@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from relib.duration import duration
 from relib.errors import BuildError, RelibError, UnloadError
 from relib.free_in_child import free_in_child
 
@@ -61,6 +62,7 @@ class Reporter:
         self.json = json
         self.colour = colour
         self._stream = stream
+        self._gone: set[tuple[str, int]] = set()
 
     def __reduce__(self) -> tuple[object, ...]:
         """A child gets one with the same options."""
@@ -73,12 +75,18 @@ class Reporter:
         if self.json:
             self._write(json.dumps(event.as_dict(), default=str))
         elif event.kind == "reloaded" and event.report is not None:
+            if event.report.unloaded:
+                self._gone.add((event.report.name, event.report.previous))
             self._write(self._reloaded(event.report))
         elif event.kind == "build_failed" and event.error is not None:
             text = error_text(event.error, colour=self._has_colour())
             self._write(f"{text}\n{self._still(event.modules)}")
-        elif event.kind == "unloaded" and self.verbosity > 0:
-            self._write(self._paint(_DIM, str(event)))
+        elif event.kind == "unloaded" and event.version is not None:
+            gone = (event.name, event.version)
+            if gone in self._gone:  # the line of the reload has said so
+                self._gone.remove(gone)
+            elif self.verbosity > 0:
+                self._write(self._paint(_DIM, str(event)))
 
     def loaded(self, module: Module) -> None:
         """Tell of a module's first version."""
@@ -91,7 +99,8 @@ class Reporter:
             self._write(json.dumps({**fields, "version": module.version, "seconds": seconds}))
             return
         how = "from the store" if module.build.cached else "built"
-        line = f"{self._paint(_BOLD, f'{module.name} v{module.version}')} · {_ms(total)} · {how}"
+        name = self._paint(_BOLD, f"{module.name} v{module.version}")
+        line = f"{name} · {duration(total)} · {how}"
         self._write(line + self._phases(seconds))
 
     # --- text ------------------------------------------------------------------------------------
@@ -104,7 +113,7 @@ class Reporter:
         return line + self._phases(report.seconds) if self.verbosity > 0 else line
 
     def _phases(self, seconds: Mapping[str, float]) -> str:
-        told = [f"{phase} {_ms(seconds[phase])}" for phase in _PHASES if phase in seconds]
+        told = [f"{phase} {duration(seconds[phase])}" for phase in _PHASES if phase in seconds]
         return "\n  " + self._paint(_DIM, " · ".join(told)) if told else ""
 
     def _still(self, names: Iterable[str]) -> str:
@@ -150,12 +159,6 @@ def in_colour(stream: object) -> bool:
         return bool(stream.isatty()) and os.environ.get("TERM") != "dumb"  # type: ignore[attr-defined]
     except (AttributeError, ValueError):  # there is none, or it is closed
         return False
-
-
-def _ms(seconds: float) -> str:
-    if seconds >= 1:
-        return f"{seconds:.2f} s"
-    return f"{seconds * 1e3:.0f} ms" if seconds >= 0.01 else f"{seconds * 1e3:.2f} ms"
 
 
 # --- errors --------------------------------------------------------------------------------------

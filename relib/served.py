@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from relib.errors import RelibError
 from relib.file_paths import absolute
+from relib.module_files import PROJECT_FILES
 
 if TYPE_CHECKING:
     from relib.config import Config
@@ -114,7 +115,7 @@ class Project:
         """Whether its project files are others than when this was last asked."""
         before, self._signature = (
             self._signature,
-            [_stamp(self.root / name) for name in ("pyproject.toml", "setup.py", "setup.cfg")],
+            [_stamp(self.root / name) for name in PROJECT_FILES],
         )
         return before != self._signature
 

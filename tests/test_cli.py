@@ -343,7 +343,7 @@ PROGRESS = """
     progress.PATIENCE = 0.001
     with progress.progress("building", 2) as bar:
         bar.advance()
-        while not bar.is_shown:
+        while bar._shown is None:
             time.sleep(0.001)
         bar.echo("one line of output")
         bar.advance()

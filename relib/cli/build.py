@@ -22,8 +22,9 @@ from relib.cli.settings import (
     project_config,
     settings,
 )
-from relib.cli.words import count, duration, shown_path
+from relib.cli.words import count, shown_path
 from relib.config import Config
+from relib.duration import duration
 from relib.errors import ConfigError, RelibError
 from relib.extension import Extension
 from relib.live.tier import tier_now

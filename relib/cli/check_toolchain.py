@@ -14,8 +14,8 @@ from pathlib import Path
 from relib.building.tiers import plans
 from relib.building.toolchain import Toolchain, find_toolchain
 from relib.cli.finding import BAD, GOOD, NOTE, SLOW, Finding
-from relib.cli.words import duration
 from relib.config import Config
+from relib.duration import duration
 from relib.errors import CompilerMissing
 from relib.extension import Extension
 

@@ -32,7 +32,7 @@ _QUICK = "-O0 -g0"
     cls=Command,
     short_help="See it work: edit and reload a real file, hundreds of times.",
     examples=[
-        ("relib demo", "the whole of it, in less than half a minute"),
+        ("relib demo", "the whole of it"),
         ("relib demo --cycles 1000 --keep", "more edits, and the files to look at"),
     ],
     exits={OK: "all that was claimed held", FAILED: "a claim did not hold, or it could not run"},

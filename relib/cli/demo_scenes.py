@@ -13,7 +13,8 @@ from typing import Protocol
 
 from relib.cli.demo_project import KNOWN, PROBE, DemoProject
 from relib.cli.measures import Measures, measure
-from relib.cli.words import count, duration, size
+from relib.cli.words import count, size
+from relib.duration import duration
 from relib.errors import BuildError, ModuleUnloaded
 from relib.live.module import Module
 from relib.live.report import Report

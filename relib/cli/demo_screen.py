@@ -12,7 +12,8 @@ import click
 from relib.cli import diagnostics
 from relib.cli.demo_project import PROBE
 from relib.cli.demo_scenes import Claim, Cycle
-from relib.cli.words import count, duration, size
+from relib.cli.words import count, size
+from relib.duration import duration
 from relib.errors import BuildError
 
 if TYPE_CHECKING:

@@ -51,11 +51,6 @@ class Bar:
         self._shown: tuple[Progress, TaskID] | None = None
         self._ended = False
 
-    @property
-    def is_shown(self) -> bool:
-        """Whether it took so long that there is something to see."""
-        return self._shown is not None
-
     def show(self) -> None:
         """Appear, unless the work has ended."""
         with self._lock:

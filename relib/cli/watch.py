@@ -19,7 +19,7 @@ from relib.cli.progress import progress
 from relib.cli.settings import BUILDING, Options, project_config, settings
 from relib.cli.watched import Search, Watched, build_all
 from relib.cli.watching_options import Reporting, reporting
-from relib.cli.words import duration
+from relib.duration import duration
 from relib.errors import ConfigError, RelibError
 from relib.importer import default_directories
 from relib.program import environment

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from relib.duration import duration
 from relib.errors import Pinned, StillMapped
 from relib.live.pins import Pin
 
@@ -30,8 +31,8 @@ class Report:
     previous: int
     """The version that was current before."""
     seconds: Mapping[str, float] = field(default_factory=dict)
-    """How long each phase took, in seconds: check, translate, compile, link, load, exec, collect,
-    unload, and total."""
+    """How long each phase took, in seconds: check, translate, compile, link, store, load, exec,
+    collect, unload, and total."""
     bytes: int = 0
     """The size of the library that was unmapped."""
     tier: str | None = None
@@ -76,7 +77,7 @@ class Report:
 
     def __str__(self) -> str:
         parts = [self.name if self.version is None else f"{self.name} v{self.version}"]
-        parts.append(_duration(self.seconds.get("total", 0.0)))
+        parts.append(duration(self.seconds.get("total", 0.0)))
         if self.tier is not None and (self.tier == "instant" or self.action == "optimize"):
             parts.append(self.tier)
         if self.pins:
@@ -84,11 +85,3 @@ class Report:
         else:
             parts.append(f"v{self.previous} unloaded")
         return " · ".join(parts)
-
-
-def _duration(seconds: float) -> str:
-    if seconds >= 1:
-        return f"{seconds:.2f} s"
-    if seconds >= 0.01:
-        return f"{seconds * 1e3:.0f} ms"
-    return f"{seconds * 1e3:.2f} ms"
