@@ -375,11 +375,13 @@ def test_a_damaged_library_is_a_mismatch(project: Project) -> None:
             return directory / build.library.name
         short, foreign = damaged("short", data[:40]), damaged("foreign", data)
         for bad in (other, dataclasses.replace(build, relib=0),
+                    dataclasses.replace(build, cython="0.1"),
                     *(dataclasses.replace(build, library=path) for path in (short, foreign))):
             try:
                 relib.load(bad)
             except relib.BuildMismatch as error:
-                assert "build" in str(error)
+                assert "build it again" in str(error) or "build again" in str(error)
+                assert (error.name, error.path) == ("fast", str(bad.library))
             except relib.LoadError as error:
                 raise AssertionError(repr(error))
             else:

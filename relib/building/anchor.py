@@ -89,19 +89,23 @@ def build(name: str, cython: str) -> Build:
     """Build the anchor called `name`, in a store of the user's own, unless it is there already.
 
     Raises:
-        LoadError: another Cython than the one asked for is installed.
+        BuildMismatch: another Cython than the one asked for is installed, or none.
         BuildError: it cannot be built.
     """
     from relib.building.builder import build_extension
     from relib.building.translate import cython_version
     from relib.config import cache_directory, load_config
-    from relib.errors import BuildError, LoadError
+    from relib.errors import BuildError, BuildMismatch
     from relib.extension import Extension
 
-    if cython_version() != cython:
-        raise LoadError(
+    try:
+        installed = cython_version()
+    except BuildError:
+        installed = ""
+    if installed != cython:
+        raise BuildMismatch(
             f"modules built with Cython {cython} need an anchor that only Cython {cython} can "
-            f"make, and Cython {cython_version()} is installed; build them again",
+            f"make, and {f'Cython {installed}' if installed else 'no Cython'} is installed",
             name=name,
         )
     # The source is relib's, and another one with another relib.

@@ -28,6 +28,7 @@ def ensure(cython: str) -> None:
     time they are asked for, and kept.
 
     Raises:
+        BuildMismatch: they need another Cython than the one that is installed.
         LoadError: they cannot be loaded.
         BuildError: they cannot be built.
     """

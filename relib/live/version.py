@@ -110,7 +110,7 @@ def load_version(
     """
     _check(build)
     if build.cython is not None:
-        anchor.ensure(build.cython)
+        _ensure_anchors(build, build.cython)
     started = time.perf_counter()
     hold = build.hold()
     try:
@@ -169,6 +169,17 @@ def _check(build: Build) -> None:
             name=build.name,
             path=build.library,
         )
+
+
+def _ensure_anchors(build: Build, cython: str) -> None:
+    try:
+        anchor.ensure(cython)
+    except BuildMismatch as error:
+        raise BuildMismatch(
+            f"{build.library} was built with another Cython: {error}; build it again",
+            name=build.name,
+            path=build.library,
+        ) from error
 
 
 def _open_library(build: Build) -> _native.Library:
