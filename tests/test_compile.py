@@ -21,6 +21,7 @@ from compilations import (
 )
 from compilers import C_COMPILERS, CXX_COMPILERS
 
+from relib.building import processes
 from relib.building.depfiles import read_depfile
 from relib.errors import (
     BuildError,
@@ -618,3 +619,21 @@ def test_a_full_disk_is_told_as_such(place: Workplace, compiler: str) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "there is no room to build" in done.stdout
+
+
+def test_a_second_interrupt_leaves_no_compiler_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    children = processes._Children()
+    for number in range(2):
+        process = subprocess.Popen(["sleep", "1000"], process_group=0)
+        children.running.append(processes._Child(number, ("sleep",), process, 1000.0))
+    first, second = children.running
+
+    def interrupted(timeout: float | None = None) -> int:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(first.process, "wait", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            children.end()
+    assert [child.process.wait(60) for child in (first, second)] == [-signal.SIGKILL] * 2
+    children.end()

@@ -63,12 +63,16 @@ class _Child:
 
     def kill(self) -> None:
         """End the child and all that it has started."""
+        self.strike()
+        self._reap()
+
+    def strike(self) -> None:
+        """The same without waiting for it."""
         # Before it is reaped: its number cannot belong to another group until then.
         if self.process.returncode is None:
             self.killed = True
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
-        self._reap()
 
     def read_spooled(self) -> None:
         """Take what the child has written into its file."""
@@ -102,10 +106,13 @@ class _Child:
 
     def close(self) -> None:
         """Let go of what else belongs to it."""
-        for fd in (self.spool, self.pidfd):
+        # Taken out first: whoever is interrupted comes here again, and by then the number may be
+        # another file's.
+        fds = (self.spool, self.pidfd)
+        self.spool = self.pidfd = None
+        for fd in fds:
             if fd is not None:
                 os.close(fd)
-        self.spool = self.pidfd = None
 
     @property
     def signal_of_end(self) -> int:
@@ -250,6 +257,8 @@ class _Children:
         """Kill those that run; no further one starts."""
         with self._lock:
             self._ended = True
+        for child in self.running:  # all, before another interrupt comes while one is waited for
+            child.strike()
         for child in self.running:
             child.kill()
             child.close()
