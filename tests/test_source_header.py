@@ -114,6 +114,7 @@ def test_c_sources_have_headers_in_their_comments() -> None:
     assert parse_c_header("/* a */ int x;\n// distutils: libraries = no\n", PATH) == Header()
 
 
+@pytest.mark.filterwarnings("ignore:The distutils package is deprecated")
 def test_a_header_wins_over_what_is_declared_as_in_cythonize() -> None:
     from setuptools import Extension
 

@@ -61,20 +61,20 @@ class _Upgrading(ModuleType):
     def __getattribute__(self, attribute: str) -> object:
         new = _behind(self)
         if new is None:
-            return super().__getattribute__(attribute)
+            return _usual_class(self).__getattribute__(self, attribute)
         return getattr(new, attribute)
 
     def __setattr__(self, attribute: str, value: object) -> None:
         new = _behind(self)
         if new is None:
-            super().__setattr__(attribute, value)
+            _usual_class(self).__setattr__(self, attribute, value)
         else:
             setattr(new, attribute, value)
 
     def __delattr__(self, attribute: str) -> None:
         new = _behind(self)
         if new is None:
-            super().__delattr__(attribute)
+            _usual_class(self).__delattr__(self, attribute)
         else:
             delattr(new, attribute)
 
@@ -83,15 +83,22 @@ def _class_for(usual: type[ModuleType]) -> type[ModuleType]:
     return _Upgrading if usual is ModuleType else type("module", (_Upgrading, usual), {})
 
 
+def _usual_class(public: ModuleType) -> type[ModuleType]:
+    # Not super(): another thread may give the module its usual class back at any moment.
+    usual = _usual.get(id(public))
+    return type(public) if usual is None else usual[1]
+
+
 def _behind(public: ModuleType) -> ModuleType | None:
     reference = _new.get((threading.get_ident(), id(public)))
     return None if reference is None else reference()
 
 
 def _restore(identity: int) -> None:
-    public, usual = _usual.pop(identity, (None, ModuleType))
-    if public is not None:
+    if identity in _usual:
+        public, usual = _usual[identity]
         ModuleType.__setattr__(public, "__class__", usual)
+        del _usual[identity]
 
 
 def _after_fork() -> None:
