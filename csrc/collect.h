@@ -1,21 +1,17 @@
-/* The objects that hang together with a module, and who else holds them.
+/* Who else holds the members of a version, and their end.
 
-   A version's objects form a cycle (module, namespace, functions, types), which only the cyclic
-   collector frees; a full collection costs time for every object of the program. So the version's
-   own sub-graph is found, and put into the youngest generation, which is all that then has to be
-   collected. */
+   They form a cycle (module, namespace, functions, types), which only the cyclic collector frees; a
+   full collection costs time for every object of the program. So they are put into the youngest
+   generation, which is all that then has to be collected. */
 #ifndef RELIB_COLLECT_H
 #define RELIB_COLLECT_H
 
 #include "library.h"
 
-/* held_from_outside(held, library) -> list of (object, references), members of the sub-graph that
-   lead to the version's code and have references from elsewhere, and how many; empty when it is only held by `held`, a list with
-   the module as its one item. Changes nothing. Needs the GIL. */
+/* held_from_outside(held, library) -> list of (object, references): the members that lead to the
+   version's code and have references from elsewhere, and how many; empty when it is only held by
+   `held`, a list with the module as its one item. Changes nothing. Needs the GIL. */
 PyObject *relib_held_from_outside(PyObject *self, PyObject *args);
-
-/* members(held, library) -> list of the objects of the sub-graph. Needs the GIL. */
-PyObject *relib_members(PyObject *self, PyObject *args);
 
 /* names_of_instances(held, library) -> list of the module's names whose values lead to instances of
    its classes. Needs the GIL. */
@@ -26,8 +22,5 @@ PyObject *relib_names_of_instances(PyObject *self, PyObject *args);
    types and functions among them to library.created: what outlives its module still points into
    the code. Call disarm() after the collection. Needs the GIL. */
 PyObject *relib_rejuvenate(PyObject *self, PyObject *args);
-
-/* types_inside(namespace, library) -> names of the types in a dict whose code is the library's. */
-PyObject *relib_types_inside(PyObject *self, PyObject *args);
 
 #endif

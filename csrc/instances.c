@@ -117,17 +117,12 @@ relib_instances_into(PyObject *Py_UNUSED(self), PyObject *argument)
         PyObject *object = table[i];
         if (object == NULL || object == GONE || Py_REFCNT(object) <= 0)
             continue;
-        const uintptr_t *words = (const uintptr_t *)object;
-        size_t size = (size_t)Py_TYPE(object)->tp_basicsize / sizeof(*words);
-        for (size_t w = sizeof(PyObject) / sizeof(*words); w < size; w++) {
-            if (!relib_library_holds(library, words[w]))
-                continue;
-            PyObject *one = Py_BuildValue("(On)", object, Py_REFCNT(object));
-            if (one == NULL || PyList_Append(found, one) < 0)
-                Py_CLEAR(found);
-            Py_XDECREF(one);
-            break;
-        }
+        if (!relib_library_is_pointed_to(library, object, (size_t)Py_TYPE(object)->tp_basicsize))
+            continue;
+        PyObject *one = Py_BuildValue("(On)", object, Py_REFCNT(object));
+        if (one == NULL || PyList_Append(found, one) < 0)
+            Py_CLEAR(found);
+        Py_XDECREF(one);
     }
     if (collecting)
         PyGC_Enable();

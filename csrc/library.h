@@ -42,4 +42,15 @@ relib_library_holds(const relib_library *library, uintptr_t address)
     return address - library->lo < library->hi - library->lo;
 }
 
+/* Whether any word of the first `size` bytes of an object, behind its header, points into it. */
+static inline int
+relib_library_is_pointed_to(const relib_library *library, const PyObject *object, size_t size)
+{
+    const uintptr_t *words = (const uintptr_t *)object;
+    for (size_t i = sizeof(PyObject) / sizeof(*words); i < size / sizeof(*words); i++)
+        if (relib_library_holds(library, words[i]))
+            return 1;
+    return 0;
+}
+
 #endif

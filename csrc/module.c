@@ -7,10 +7,11 @@
 #include "interpose.h"
 #include "keeper.h"
 #include "library.h"
+#include "members.h"
 #include "pins.h"
 #include "pointers.h"
-#include "static_types.h"
 #include "threads.h"
+#include "types.h"
 #include "upgrade.h"
 #include "views.h"
 

@@ -110,6 +110,26 @@ HAZARDS: dict[str, tuple[str, str, str, str | None, str | None]] = {
         "object",
         None,
     ),
+    **{
+        f"instance of a heap type in a {container} that the collector does not know": (
+            HEAP_TYPE
+            + f"""
+            static PyObject *use(PyObject *self, PyObject *args) {{ Py_RETURN_NONE; }}
+            static int execute(PyObject *m) {{
+                PyObject *type = PyType_FromModuleAndSpec(m, &spec, NULL);
+                PyObject *made = type ? PyObject_CallNoArgs(type) : NULL;
+                Py_XDECREF(type);
+                return made ? PyModule_AddObject(m, "things", {make}) : -1; }}""",
+            "[gc.collect()].clear()",
+            "held is None",
+            None,
+            "held = None",
+        )
+        for container, make in {
+            "dict": 'Py_BuildValue("{s:N}", "one", made)',
+            "tuple": 'Py_BuildValue("((N))", made)',
+        }.items()
+    },
     "bare function": (
         NOTHING
         + """

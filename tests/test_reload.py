@@ -259,3 +259,23 @@ def test_threads_use_the_module_while_another_reloads_it(project: Project) -> No
         until(lambda: mapped("fast") == 1)
         """
     )
+
+
+def test_versions_that_were_pinned_by_each_other_go(project: Project) -> None:
+    project.write("fast.pyx", "cdef class C: pass\nclass P:\n    def m(self): pass\nkept = None")
+    project.run(
+        """
+        module = relib.load("fast.pyx")
+        fast = module.module
+        held = []
+        for n in range(3):
+            instances = [fast.C(), fast.P(), type("Sub", (fast.P,), {})()]
+            held.append(fast.kept)
+            module.reload(force=True)
+            fast.kept = instances
+        assert mapped("fast") == 4
+        del held, instances
+        module.unload()
+        until(lambda: not mapped("fast") or gc.collect() and False)
+        """
+    )

@@ -173,6 +173,11 @@ KINDS = [
     "types.MethodType(m.put, m.Bare(1))",
     "property(m.put)",
     "staticmethod(m.put)",
+    "[Mine(m.Bare(1))] * 2",
+    "[functools.partial(m.closure, m.Bare(1))] * 3",
+    "[functools.lru_cache(m.closure)] * 2",
+    "[Mine([Mine(m.put)] * 2)] * 2",
+    "[[m.put] * 600] * 2",
 ]
 
 

@@ -1,8 +1,11 @@
-/* The static types of a library. */
-#ifndef RELIB_STATIC_TYPES_H
-#define RELIB_STATIC_TYPES_H
+/* The types of a library: its static ones, and those of others that are its code. */
+#ifndef RELIB_TYPES_H
+#define RELIB_TYPES_H
 
 #include <Python.h>
+
+/* types_inside(namespace, library) -> names of the types in a dict whose code is the library's. */
+PyObject *relib_types_inside(PyObject *self, PyObject *args);
 
 /* static_types(lo, hi) -> list of the names of the static types that lie in [lo, hi), a writable
    segment of a library, and that Python has made ready. Needs the GIL. NULL with ValueError or

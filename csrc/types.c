@@ -1,8 +1,9 @@
-#include "static_types.h"
+#include "types.h"
 
 #include <string.h>
 
 #include "arguments.h"
+#include "library.h"
 #include "mappings.h"
 
 /* Bytes copied at a time; a type that crosses the end of a piece is seen in the next one. */
@@ -98,4 +99,24 @@ relib_static_types(PyObject *Py_UNUSED(self), PyObject *args)
     relib_memory_close(&memory);
     PyMem_RawFree(piece);
     return list;
+}
+
+/* --- shared types ----------------------------------------------------------------------------- */
+
+PyObject *
+relib_types_inside(PyObject *Py_UNUSED(self), PyObject *args)
+{
+    PyObject *namespace, *library, *key, *value;
+    if (!PyArg_ParseTuple(args, "O!O!", &PyDict_Type, &namespace, relib_library_type, &library))
+        return NULL;
+    PyObject *found = PyList_New(0);
+    for (Py_ssize_t at = 0; found != NULL && PyDict_Next(namespace, &at, &key, &value);) {
+        if (PyType_Check(value) && PyUnicode_Check(key) &&
+            PyType_HasFeature((PyTypeObject *)value, Py_TPFLAGS_HEAPTYPE) &&
+            relib_library_is_pointed_to((relib_library *)library, value,
+                                        sizeof(PyHeapTypeObject)) &&
+            PyList_Append(found, key) < 0)
+            Py_CLEAR(found);
+    }
+    return found;
 }
