@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from relib.watching import inotify
+from relib.watching.alarm import Alarm
 from relib.watching.file_systems import all_changes_give_events
 from relib.watching.inotify import Inotify, Notice
 from relib.watching.quiet import Quiet
@@ -82,9 +83,9 @@ class Watcher:
         self._roots: tuple[str, ...] = ()
         self._next_look = 0.0
         self._inotify: Inotify | None = None
-        self._alarm: _Alarm | None = _Alarm(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
+        self._alarm: Alarm | None = Alarm()
         self._poll = select.poll()
-        self._poll.register(self._alarm.fd, select.POLLIN)
+        self._poll.register(self._alarm.fileno(), select.POLLIN)
         if self._events:
             self._open_inotify()
 
@@ -355,8 +356,8 @@ class Watcher:
             ready = {descriptor for descriptor, _ in self._poll.poll(wait)}
             if self._inotify is not None and self._inotify.fileno() in ready:
                 self._read()
-            if self._alarm is not None and self._alarm.fd in ready:
-                os.eventfd_read(self._alarm.fd)
+            if self._alarm is not None and self._alarm.fileno() in ready:
+                self._alarm.silence()
                 return frozenset()
 
     def _taken(self) -> frozenset[Path]:
@@ -370,7 +371,7 @@ class Watcher:
         """Let `batch` return now, or the next time that it is called; from any thread."""
         alarm = self._alarm
         if alarm is not None:
-            os.eventfd_write(alarm.fd, 1)
+            alarm.ring()
 
     def close(self) -> None:
         """Give the descriptors back."""
@@ -378,20 +379,6 @@ class Watcher:
             self._inotify.close()
             self._inotify = None
         self._alarm = None
-
-
-class _Alarm:
-    """A descriptor that is closed when nobody uses it any more.
-
-    Closed while another thread is about to write to it, its number could be somebody's file by
-    then; and a lock could be held for ever in a forked child.
-    """
-
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-
-    def __del__(self) -> None:
-        os.close(self.fd)
 
 
 def _is_whole(path: str) -> bool:
