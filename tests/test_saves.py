@@ -64,8 +64,8 @@ def test_what_did_not_load_is_tried_again_after_what_it_needs(watched: Project) 
         """
         core, app = relib.load("core.pyx"), relib.load("app.pyx")
         with relib.watch() as session:
-            # the app asks, when it is executed, for what is yet to come
-            save("app.pyx", "from core import helper\\ndef f(): return helper(1)")
+            # the app asks, when it is executed, for what is yet to come; no file says so
+            save("app.pyx", "helper = __import__('core').helper\\ndef f(): return helper(1)")
             assert expect(session, "build_failed").name == "app"
             save("core.pyx", "cdef int g(int x): return x\\ndef helper(x): return x + 1")
             until(lambda: app.module.f() == 2, LONG)
@@ -138,11 +138,14 @@ def test_all_of_a_deeper_chain_or_none(watched: Project) -> None:
 
 
 def test_a_header_that_comes_right_after_it_was_missed(watched: Project) -> None:
-    """Before it is watched: nothing tells of it."""
+    """Before its directory is watched: nothing tells of it."""
+    (watched.root / "later").mkdir()
     watched.write("answer.h", "#define ANSWER 1")
     watched.write("native.c", C_MODULE)
     watched.environ |= compiler(
-        watched, "", '[ -e new.h ] || [ $status = 0 ] || echo "#define ANSWER 42" > new.h'
+        watched,
+        "",
+        '[ -e later/new.h ] || [ $status = 0 ] || echo "#define ANSWER 42" > later/new.h',
     )
     run(
         watched,
@@ -150,7 +153,7 @@ def test_a_header_that_comes_right_after_it_was_missed(watched: Project) -> None
         native = relib.load("native.c")
         text = open("native.c").read()
         with relib.watch() as session:
-            save("native.c", text.replace("answer.h", "new.h"))
+            save("native.c", text.replace("answer.h", "later/new.h"))
             until(lambda: native.module.answer == 42, LONG)
         """,
     )
