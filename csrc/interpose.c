@@ -36,9 +36,7 @@ typedef struct {
 /* A function of Python that is not here stores no pointer of its caller's beyond the call, or only
    in an object that the module owns. */
 static const rule python_rules[] = {
-    {"PyType_Ready", RELIB_USES_STATIC_TYPES, relib_hook_type_ready},
-    {"PyStructSequence_InitType", RELIB_USES_STATIC_TYPES, NULL},
-    {"PyStructSequence_InitType2", RELIB_USES_STATIC_TYPES, NULL},
+    {"PyType_Ready", SAFE, relib_hook_type_ready},
     {"PyStructSequence_NewType", SAFE, relib_hook_structseq_type},
     {"PyType_FromSpec", SAFE, relib_hook_type_from_spec},
     {"PyType_FromSpecWithBases", SAFE, relib_hook_type_from_spec_with_bases},
@@ -244,7 +242,9 @@ relib_interpose(relib_library *library)
             const ElfW(Sym) *symbol = &found.symbols[ELF64_R_SYM(relocation->r_info)];
             if (symbol->st_name == 0 || symbol->st_shndx != SHN_UNDEF)
                 continue;
-            rule found_rule = rule_of(found.strings + symbol->st_name);
+            const char *name = found.strings + symbol->st_name;
+            rule found_rule = rule_of(name);
+            library->finalizes |= strcmp(name, "__cxa_finalize") == 0;
             library->uses |= found_rule.uses;
             if (found_rule.hook == NULL)
                 continue;
@@ -262,10 +262,4 @@ relib_interpose(relib_library *library)
     if (writable)
         protect(library, PROT_READ);
     return 0;
-}
-
-void
-relib_interpose_forget(relib_library *library)
-{
-    relib_created_forget(library);
 }

@@ -12,19 +12,16 @@
 #include "library.h"
 
 enum {
-    RELIB_USES_STATIC_TYPES = 1, /* may make a static type ready */
-    RELIB_USES_SIGNALS = 2,      /* may set a signal handler */
-    RELIB_USES_KEYS = 4,         /* may make a pthread key with a destructor */
-    RELIB_USES_REGISTRIES = 8,   /* may leave a pointer in another library's data */
-    RELIB_USES_FOR_EVER = 16,    /* imports a registration that cannot be searched or taken back */
-    RELIB_USES_LOOSE = 32,       /* made something that can outlive it and cannot be watched */
+    RELIB_USES_SIGNALS = 1,      /* may set a signal handler */
+    RELIB_USES_KEYS = 2,         /* may make a pthread key with a destructor */
+    RELIB_USES_REGISTRIES = 4,   /* may leave a pointer in another library's data */
+    RELIB_USES_FOR_EVER = 8,    /* imports a registration that cannot be searched or taken back */
+    RELIB_USES_LOOSE = 16,       /* made something that can outlive it and cannot be watched */
 };
 
-/* Notes what `library` imports and redirects the calls that are watched. Call it before any of its
-   code but its constructors has run. Needs the GIL. 0, or -1 with an exception. */
+/* Notes what `library` imports and redirects the calls that are watched, until
+   relib_created_forget(). Call it before any of its code but its constructors has run. Needs the
+   GIL. 0, or -1 with an exception. */
 int relib_interpose(relib_library *library);
-
-/* The hooks no longer know `library`. Needs the GIL. */
-void relib_interpose_forget(relib_library *library);
 
 #endif

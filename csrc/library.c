@@ -6,7 +6,9 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "created.h"
 #include "interpose.h"
+#include "types.h"
 
 PyTypeObject *relib_library_type;
 
@@ -115,7 +117,7 @@ library_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         if (!PyErr_Occurred())
             PyErr_SetString(PyExc_OSError,
                             "the loader does not say where it has put the library");
-        relib_interpose_forget(self);
+        relib_created_forget(self);
         dlclose(handle);
         self->handle = NULL;
         Py_DECREF(self);
@@ -132,7 +134,7 @@ library_dealloc(relib_library *self)
     PyTypeObject *type = Py_TYPE(self);
     if (self->handle != NULL)
         return; /* its memory too: the hooks go on finding it by address, see interpose.c */
-    relib_interpose_forget(self);
+    relib_created_forget(self);
     Py_CLEAR(self->created);
     free(self->path);
     type->tp_free((PyObject *)self);
@@ -168,10 +170,9 @@ library_close(relib_library *self, PyObject *Py_UNUSED(ignored))
 {
     if (closed(self))
         return NULL;
-    /* tcc emits no crtbeginS, whose destructor would run the library's own atexit() functions:
-       run them while their code is still there. For other compilers this is what crtbeginS does
-       a moment later, and does nothing the second time (glibc 2.36, stdlib/cxa_finalize.c). */
-    void **dso = dlsym(self->handle, "__dso_handle");
+    /* tcc emits no crtbeginS, whose destructor runs the library's own atexit() functions by
+       __cxa_finalize (glibc 2.36, stdlib/cxa_finalize.c): run them while their code is there. */
+    void **dso = self->finalizes ? NULL : dlsym(self->handle, "__dso_handle");
     if (dso != NULL && relib_library_holds(self, (uintptr_t)dso)) {
         extern void __cxa_finalize(void *);
         __cxa_finalize(dso);
@@ -181,7 +182,7 @@ library_close(relib_library *self, PyObject *Py_UNUSED(ignored))
         return NULL;
     }
     self->handle = NULL;
-    relib_interpose_forget(self);
+    relib_created_forget(self);
     return PyBool_FromLong(!is_mapped(self));
 }
 
@@ -197,6 +198,20 @@ library_is_mapped(relib_library *self, PyObject *Py_UNUSED(ignored))
             dlclose(again);
     }
     return PyBool_FromLong(is_mapped(self));
+}
+
+/* static_types() -> list of the names of its static types that Python has made ready. */
+static PyObject *
+library_static_types(relib_library *self, PyObject *Py_UNUSED(ignored))
+{
+    PyObject *names = PyList_New(0);
+    for (int i = 0; names != NULL && i < self->segment_count; i++) {
+        const relib_segment *segment = &self->segments[i];
+        if ((segment->flags & PF_W) &&
+            relib_find_static_types(names, segment->lo, segment->hi) < 0)
+            Py_CLEAR(names);
+    }
+    return names;
 }
 
 /* --- what Python sees ------------------------------------------------------------------------- */
@@ -264,6 +279,7 @@ library_get_created(relib_library *self, void *Py_UNUSED(closure))
 static PyMethodDef library_methods[] = {
     {"symbol", (PyCFunction)library_symbol, METH_O, NULL},
     {"close", (PyCFunction)library_close, METH_NOARGS, NULL},
+    {"static_types", (PyCFunction)library_static_types, METH_NOARGS, NULL},
     {"is_mapped", (PyCFunction)library_is_mapped, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

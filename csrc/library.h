@@ -23,6 +23,7 @@ typedef struct {
     uintptr_t relro_lo, relro_hi;
     void *dynamic; /* ElfW(Dyn) * */
     unsigned uses; /* RELIB_USES_*, interpose.h */
+    int finalizes; /* whether it runs its own exit functions when it is closed */
     PyObject *created; /* list of weak references; see interpose.h */
     Py_ssize_t created_limit; /* at this length the dead ones are dropped */
     PyObject *keeper;  /* borrowed; NULL before it is made and once it is freed, see keeper.h */

@@ -8,69 +8,20 @@
 /* A larger container that others hold too is not entered: it is the program's data. */
 #define LARGE 512
 
-/* --- sets ------------------------------------------------------------------------------------- */
-
-static size_t
-home_of(const relib_member_set *set, const PyObject *object)
-{
-    return (size_t)(((uintptr_t)object >> 4) * 0x9E3779B97F4A7C15ull >> 32) & (set->slots - 1);
-}
-
-static relib_member *
-find(const relib_member_set *set, const PyObject *object)
-{
-    if (set->index == NULL)
-        return NULL;
-    for (size_t i = home_of(set, object); set->index[i]; i = (i + 1) & (set->slots - 1))
-        if (set->items[set->index[i] - 1].object == object)
-            return &set->items[set->index[i] - 1];
-    return NULL;
-}
-
-static void
-index_item(relib_member_set *set, size_t position)
-{
-    size_t i = home_of(set, set->items[position].object);
-    while (set->index[i])
-        i = (i + 1) & (set->slots - 1);
-    set->index[i] = (uint32_t)position + 1;
-}
-
-static int
-grow(relib_member_set *set)
-{
-    size_t room = set->room ? set->room * 2 : 256;
-    relib_member *items = PyMem_RawRealloc(set->items, room * sizeof(*items));
-    if (items != NULL)
-        set->items = items;
-    uint32_t *index = PyMem_RawCalloc(room * 4, sizeof(*index));
-    if (items == NULL || index == NULL) {
-        PyMem_RawFree(index);
-        return -1;
-    }
-    PyMem_RawFree(set->index);
-    set->index = index;
-    set->slots = room * 4;
-    set->room = room;
-    for (size_t i = 0; i < set->count; i++)
-        index_item(set, i);
-    return 0;
-}
+/* --- the set of members ----------------------------------------------------------------------- */
 
 /* The item that an object is, added if need be; NULL when there is no room. */
 static relib_member *
 put(relib_graph *g, relib_member_set *set, PyObject *object, relib_rank rank)
 {
-    relib_member *known = find(set, object);
-    if (known != NULL || g->failed || set->count >= MOST_OBJECTS)
-        return known;
-    if (set->count == set->room && grow(set) < 0) {
+    if (g->failed || set->count >= MOST_OBJECTS)
+        return relib_member_set_find(set, object);
+    relib_member *item = relib_member_set_add(set, object);
+    if (item == NULL)
         g->failed = 1;
-        return NULL;
-    }
-    set->items[set->count] = (relib_member){object, 0, rank, 0, 0};
-    index_item(set, set->count);
-    return &set->items[set->count++];
+    else if (item->rank == RELIB_RANKS)
+        item->rank = rank;
+    return item;
 }
 
 static void
@@ -79,24 +30,17 @@ add(relib_graph *g, PyObject *object, relib_rank rank)
     put(g, &g->members, object, rank);
 }
 
-static void
-free_set(relib_member_set *set)
-{
-    PyMem_RawFree(set->items);
-    PyMem_RawFree(set->index);
-}
-
 relib_member *
 relib_graph_member(const relib_graph *g, const PyObject *object)
 {
-    return find(&g->members, object);
+    return relib_member_set_find(&g->members, object);
 }
 
 void
 relib_graph_release(relib_graph *g)
 {
-    free_set(&g->members);
-    free_set(&g->strangers);
+    relib_member_set_free(&g->members);
+    relib_member_set_free(&g->strangers);
     if (g->collecting)
         PyGC_Enable();
 }
@@ -311,7 +255,7 @@ visit(PyObject *object, void *argument)
             add(g, object, RELIB_CONTAINERS);
         return 0;
     }
-    if (find(&g->members, object) != NULL)
+    if (relib_member_set_find(&g->members, object) != NULL)
         return 0;
     int rank = rank_of(g, object);
     if (rank >= 0) {

@@ -5,39 +5,7 @@
 #define RELIB_MEMBERS_H
 
 #include "library.h"
-
-/* The order of clearing. The collector finalizes everything first, then clears objects in the
-   order of its list (CPython 3.11-3.13, Modules/gcmodule.c and Python/gc.c, delete_garbage; the
-   lists keep the order of tracking). A tp_dealloc of the module's own code that runs while things
-   are cleared still needs its namespace, its type and above all its module state, whose lookup
-   fails with a crash once the module has been cleared: so these go last, and the keeper after all
-   else. */
-typedef enum {
-    RELIB_INSTANCES,
-    RELIB_CONTAINERS,
-    RELIB_FUNCTIONS,
-    RELIB_NAMESPACE,
-    RELIB_TYPES,
-    RELIB_MODULE,
-    RELIB_KEEPER,
-    RELIB_RANKS,
-} relib_rank;
-
-typedef struct {
-    PyObject *object; /* borrowed: nothing is freed while no code runs, the collector's included */
-    Py_ssize_t outside; /* references to it from elsewhere, once they have been counted */
-    relib_rank rank;
-    char leaf;     /* not an object of the collector's */
-    char instance; /* its end may run code */
-} relib_member;
-
-/* A set of objects. */
-typedef struct {
-    relib_member *items;
-    size_t count, room;
-    uint32_t *index; /* open addressing: position + 1 */
-    size_t slots;
-} relib_member_set;
+#include "member_set.h"
 
 typedef struct {
     relib_library *library;

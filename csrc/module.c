@@ -50,9 +50,9 @@ add_constants(PyObject *module)
         const char *name;
         long value;
     } constants[] = {
-        {"USES_STATIC_TYPES", RELIB_USES_STATIC_TYPES}, {"USES_SIGNALS", RELIB_USES_SIGNALS},
-        {"USES_KEYS", RELIB_USES_KEYS},                 {"USES_REGISTRIES", RELIB_USES_REGISTRIES},
-        {"USES_FOR_EVER", RELIB_USES_FOR_EVER},         {"USES_LOOSE", RELIB_USES_LOOSE},
+        {"USES_SIGNALS", RELIB_USES_SIGNALS},       {"USES_KEYS", RELIB_USES_KEYS},
+        {"USES_REGISTRIES", RELIB_USES_REGISTRIES}, {"USES_FOR_EVER", RELIB_USES_FOR_EVER},
+        {"USES_LOOSE", RELIB_USES_LOOSE},
     };
     for (size_t i = 0; i < Py_ARRAY_LENGTH(constants); i++)
         if (PyModule_AddIntConstant(module, constants[i].name, constants[i].value) < 0)

@@ -65,40 +65,46 @@ search_piece(PyObject *list, const relib_memory *memory, uintptr_t address, cons
     return at;
 }
 
-PyObject *
-relib_static_types(PyObject *Py_UNUSED(self), PyObject *args)
+int
+relib_find_static_types(PyObject *names, uintptr_t lo, uintptr_t hi)
 {
-    relib_range range;
-    if (relib_range_argument(args, "KK:static_types", &range) < 0)
-        return NULL;
-    PyObject *list = PyList_New(0);
-    char *piece = PyMem_RawMalloc(PIECE);
-    if (list == NULL || piece == NULL) {
-        Py_XDECREF(list);
-        PyMem_RawFree(piece);
-        return PyErr_NoMemory();
+    uintptr_t at = (lo + sizeof(void *) - 1) & ~(sizeof(void *) - 1);
+    if (at >= hi || hi - at < sizeof(PyTypeObject))
+        return 0;
+    char *piece = PyMem_RawMalloc(hi - at < PIECE ? hi - at : PIECE);
+    if (piece == NULL) {
+        PyErr_NoMemory();
+        return -1;
     }
+    int failed = 0;
     relib_memory memory;
     relib_memory_open(&memory);
-    const uintptr_t hi = range.low + range.size;
-    uintptr_t at = (range.low + sizeof(void *) - 1) & ~(sizeof(void *) - 1);
-    while (at < hi && hi - at >= sizeof(PyTypeObject)) {
+    while (!failed && at < hi && hi - at >= sizeof(PyTypeObject)) {
         size_t wanted = hi - at < PIECE ? hi - at : PIECE;
         size_t got = relib_memory_read(&memory, at, piece, wanted);
         if (got < sizeof(PyTypeObject)) {
             at = (at | 4095) + 1; /* a page that cannot be read */
             continue;
         }
-        size_t done = search_piece(list, &memory, at, piece, got - sizeof(PyTypeObject) + 1);
-        if (done == 0) {
-            Py_CLEAR(list);
-            break;
-        }
+        size_t done = search_piece(names, &memory, at, piece, got - sizeof(PyTypeObject) + 1);
+        failed = done == 0;
         at += done;
     }
     relib_memory_close(&memory);
     PyMem_RawFree(piece);
-    return list;
+    return failed ? -1 : 0;
+}
+
+PyObject *
+relib_static_types(PyObject *Py_UNUSED(self), PyObject *args)
+{
+    relib_range range;
+    if (relib_range_argument(args, "KK:static_types", &range) < 0)
+        return NULL;
+    PyObject *names = PyList_New(0);
+    if (names != NULL && relib_find_static_types(names, range.low, range.low + range.size) < 0)
+        Py_CLEAR(names);
+    return names;
 }
 
 /* --- shared types ----------------------------------------------------------------------------- */

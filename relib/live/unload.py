@@ -117,14 +117,14 @@ def _unload(version: Version, search: bool | None) -> tuple[Pin, ...]:
     if pins:
         return pins
     watched = _give_up(version)
-    pins = _survivors(version, watched) or _executing(library)
+    pins = _survivors(version, watched) or _threads(library)
     version.seconds["collect"] = time.perf_counter() - started
     if pins:
         return pins
     started = time.perf_counter()
-    library.close()
+    gone = library.close()
     version.seconds["unload"] = time.perf_counter() - started
-    return _still_mapped(version)
+    return _gone(version) if gone else _still_mapped(version)
 
 
 # --- 1. what it has registered --------------------------------------------------------------------
@@ -149,13 +149,10 @@ def _registered(version: Version) -> tuple[Pin, ...]:
             Pin("for ever", "it has made an object that cannot be watched and may still be in use")
         )
     # Python makes a type ready that the library has not, when it is first used.
-    types = [
-        name
-        for lo, hi, flags in library.segments
-        if "w" in flags
-        for name in _native.static_types(lo, hi)
+    pins += [
+        Pin("static type", f"its type {name} is static", type=name)
+        for name in library.static_types()
     ]
-    pins += [Pin("static type", f"its type {name} is static", type=name) for name in types]
     if uses & _native.USES_SIGNALS and (signals := _native.signal_handlers(library.lo, library.hi)):
         pins.append(signal_pin(signals))
     if uses & _native.USES_KEYS and (keys := _native.thread_keys(library.lo, library.hi)):
@@ -293,11 +290,15 @@ def _survivors(version: Version, watched: bool) -> tuple[Pin, ...]:
 
 
 def _executing(library: _native.Library) -> tuple[Pin, ...]:
-    lo, hi = library.lo, library.hi
-    pins = tuple(thread_pin(number, how) for number, how in _native.threads_inside(lo, hi))
-    if not pins and _native.calls_on_own_stack(lo, hi):
+    pins = _threads(library)
+    if not pins and _native.calls_on_own_stack(library.lo, library.hi):
         pins = (Pin("stack", "this call comes from its own code"),)
     return pins
+
+
+def _threads(library: _native.Library) -> tuple[Pin, ...]:
+    found = _native.threads_inside(library.lo, library.hi)
+    return tuple(thread_pin(number, how) for number, how in found)
 
 
 # --- 4. whether it has gone -----------------------------------------------------------------------
@@ -308,6 +309,10 @@ def _still_mapped(version: Version) -> tuple[Pin, ...]:
         return (
             Pin("mapped", "the loader keeps it: a thread_local destructor of its is still to run"),
         )
+    return _gone(version)
+
+
+def _gone(version: Version) -> tuple[Pin, ...]:
     # Not sooner: as long as the loader keeps the library, opening its file gives it out again, data
     # and all.
     version.forget_path()
