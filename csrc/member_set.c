@@ -29,7 +29,7 @@ index_item(relib_member_set *set, size_t position)
 static int
 grow(relib_member_set *set)
 {
-    size_t room = set->room ? set->room * 2 : 256;
+    size_t room = set->room ? set->room * 4 : 32;
     relib_member *items = PyMem_RawRealloc(set->items, room * sizeof(*items));
     if (items != NULL)
         set->items = items;

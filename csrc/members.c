@@ -68,7 +68,7 @@ is_our_name(const relib_graph *g, PyObject *name)
 
 typedef struct {
     const relib_graph *g;
-    int ours, theirs;
+    int look_for_theirs, ours, theirs;
 } namespaces;
 
 /* A visitproc: notes a reference to the version's namespace, or that of another version. */
@@ -78,7 +78,8 @@ note_namespace(PyObject *object, void *argument)
     namespaces *seen = argument;
     if (object == seen->g->namespace)
         seen->ours = 1;
-    else if (PyDict_CheckExact(object) && entry_of(object, "__relib__") != NULL)
+    else if (seen->look_for_theirs && PyDict_CheckExact(object) &&
+             entry_of(object, "__relib__") != NULL)
         seen->theirs |= is_our_name(seen->g, entry_of(object, "__name__"));
     return seen->ours;
 }
@@ -110,14 +111,13 @@ is_our_heap_type(const relib_graph *g, PyTypeObject *type)
     /* A class may say that it is from elsewhere, and all versions have one name; what counts is
        whose functions it has. */
     PyObject *key, *value;
-    namespaces seen = {g, 0, 0};
+    const int named = is_our_name(g, entry_of(type->tp_dict, "__module__"));
+    namespaces seen = {g, named, 0, 0};
     for (Py_ssize_t at = 0; !seen.ours && PyDict_Next(type->tp_dict, &at, &key, &value);)
         if (PyObject_IS_GC(value) && Py_TYPE(value)->tp_traverse != NULL)
             Py_TYPE(value)->tp_traverse(
                 value, is_wrapper(value) ? note_namespaces_of : note_namespace, &seen);
-    if (seen.ours || seen.theirs)
-        return seen.ours;
-    return is_our_name(g, entry_of(type->tp_dict, "__module__"));
+    return seen.ours || (named && !seen.theirs);
 }
 
 static int
