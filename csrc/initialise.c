@@ -72,6 +72,27 @@ typedef struct {
     PyObject *md_dict;
 } module_head;
 
+/* Machine code that was compiled for a module that it takes for a constant looks at its dict
+   without a check, for as long as nobody tells that the dict has changed (CPython 3.13-3.15,
+   Python/optimizer_bytecodes.c, _CHECK_ATTR_MODULE): tell it. An entry is replaced by itself,
+   because another one would move those that somebody iterates over. 0, or -1 with MemoryError. */
+static int
+announce_change(PyObject *namespace)
+{
+    static PyObject *name; /* for ever */
+    if (name == NULL && (name = PyUnicode_InternFromString("__relib__")) == NULL)
+        return -1;
+    PyObject *keeper = PyDict_GetItemWithError(namespace, name);
+    if (keeper == NULL)
+        return PyErr_Occurred() ? -1 : 0; /* not that of a version */
+    Py_INCREF(keeper);
+    int result = PyDict_SetItem(namespace, name, Py_None);
+    if (result == 0)
+        result = PyDict_SetItem(namespace, name, keeper);
+    Py_DECREF(keeper);
+    return result;
+}
+
 PyObject *
 relib_share_namespace(PyObject *Py_UNUSED(self), PyObject *args)
 {
@@ -87,6 +108,8 @@ relib_share_namespace(PyObject *Py_UNUSED(self), PyObject *args)
     /* One store: a thread that reads an attribute sees the old or the new namespace, never a mix.
        The interpreter's inline caches are keyed by the version of the dict's keys, which no two
        dicts share (CPython 3.11-3.15, Python/specialize.c, specialize_module_load_attr). */
+    if (PY_VERSION_HEX >= 0x030D0000 && announce_change(head->md_dict) < 0)
+        return NULL;
     Py_SETREF(head->md_dict, Py_NewRef(namespace));
     Py_RETURN_NONE;
 }
