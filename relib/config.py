@@ -62,6 +62,8 @@ class Config:
     """Cython compiler directives for all extensions."""
     tier: str = "auto"
     """How a change is built: "instant", "optimized", or "auto"; see relib.building.tiers."""
+    events: str = "auto"
+    """Who tells of changed files: "inotify", "watchdog", or "auto"; see relib.watching.sources."""
 
 
 Default = Callable[[Path, Mapping[str, str]], object]
@@ -267,6 +269,16 @@ SETTINGS: tuple[Setting, ...] = (
         "How extensions are built: instant (by the quickest compiler, without optimisation), "
         "optimized (with the project's own flags), or auto: instant while changes are watched, "
         "with the optimized build to follow, and else optimized.",
+    ),
+    Setting(
+        "events",
+        "events",
+        choice("auto", "inotify", "watchdog"),
+        "auto",
+        "auto",
+        "SOURCE",
+        "Who tells of changed files: inotify (the kernel itself), watchdog (its observer), or "
+        "auto: inotify, and watchdog where the system has none.",
     ),
 )
 """Every setting. `Config` has one field for each, and `root`."""

@@ -259,9 +259,10 @@ class _Hook(abc.MetaPathFinder):
             from relib.session import watch
 
             # The first save shall not be the one that waits for a process to start.
-            warm_up(next(iter(loaded.values())).config)
+            config = next(iter(loaded.values())).config
+            warm_up(config)
             # A session has a thread: a program that loads nothing gets none.
-            self._session = watch(polling=polling)
+            self._session = watch(polling=polling, events=config.events)
             if not isinstance(report, bool):
                 self._session.on("*", report)
 

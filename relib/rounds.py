@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from relib.building.several import several
+from relib.config import find_root, load_config
 from relib.failed import Failure, is_of_project
 from relib.live.loaded import modules as loaded_modules
 from relib.live.together import with_dependents
@@ -84,6 +85,13 @@ class Rounds:
         return name in self._files
 
     # --- what has changed ------------------------------------------------------------------------
+
+    @property
+    def events(self) -> str:
+        """Who is to tell of changes, as the settings of the modules' projects say."""
+        for module in self.modules.values():
+            return module.config.events
+        return load_config(find_root(Path.cwd())).events
 
     def arm(self, watcher: Watcher) -> None:
         """Watch what the modules are made from now."""

@@ -41,6 +41,7 @@ def watch(
     modules: Iterable[str | Module] | None = None,
     apply: str = "now",
     polling: bool | float | None = None,
+    events: str | None = None,
     config: Config | None = None,
 ) -> Session:
     """Watch the sources of what is loaded, and reload what changes.
@@ -55,16 +56,19 @@ def watch(
             background in any case.
         polling: True or a number of seconds: look at the files from time to time, instead of
             waiting for the kernel to tell. False: never. None: where the kernel does not tell.
-        config: says how many modules to build at the same time (``jobs``); by default, their own
-            project does. Each module is built with its own project's settings in any case.
+        events: who tells: ``"inotify"``, the kernel itself; ``"watchdog"``, its observer;
+            ``"auto"``: inotify, and watchdog where the system has none. None: as the settings say.
+        config: says how many modules to build at the same time (``jobs``), and who tells of changes
+            (``events``); by default, their own project does. Each module is built with its own
+            project's settings in any case.
 
     Returns:
         The session. It goes on until :meth:`Session.stop`, the end of a ``with`` block, or the end
         of the program.
 
     Raises:
-        ValueError: `apply` is something else.
         RuntimeError: `apply` is ``"asyncio"`` and no event loop runs here.
+        ValueError: `apply` or `events` is something else.
 
     >>> with watch() as session:
     ...     session.running
@@ -80,6 +84,7 @@ def watch(
         names=names,
         apply=apply,
         polling=polling,
+        events=events,
         config=config,
     )
     session.start()
@@ -96,6 +101,7 @@ class Session(Announcer):
         names: frozenset[str] | None,
         apply: str,
         polling: bool | float | None,
+        events: str | None,
         config: Config | None,
     ) -> None:
         if apply not in _APPLY:
@@ -105,6 +111,7 @@ class Session(Announcer):
         self._only_names = names
         self._by_poll = apply == "poll"
         self._polling = polling
+        self._listen_to = events if events is not None or config is None else config.events
         self._jobs = None if config is None else config.jobs
         super().__init__()
         self._paused = self._running = False
@@ -299,7 +306,8 @@ class Session(Announcer):
 
     def _run(self) -> None:
         try:
-            with self._ending.here(), Watcher(polling=self._polling) as watcher:
+            events = self._listen_to or self._rounds.events
+            with self._ending.here(), Watcher(polling=self._polling, events=events) as watcher:
                 self._watcher = watcher
                 self._rounds.arm(watcher)
                 self._armed.set()

@@ -33,7 +33,7 @@ __all__ = ["command"]
 @click.option("-c", "code", is_flag=True, help="PROGRAM is Python code.")
 @click.option("--no-watch", is_flag=True, help="Import through relib, but reload nothing.")
 @reporting
-@settings(*BUILDING, "unload-timeout", "history")
+@settings(*BUILDING, "unload-timeout", "history", "events")
 @click.argument("program", nargs=-1, type=click.UNPROCESSED, required=True)
 def command(
     program: tuple[str, ...],

@@ -50,7 +50,7 @@ TERMINATED = 128 + signal.SIGTERM
     "ended before. Python programs in it import what has been built.",
 )
 @reporting
-@settings(*BUILDING)
+@settings(*BUILDING, "events")
 def command(paths: tuple[str, ...], line: str | None, shown: Reporting, options: Options) -> None:
     """Build extensions, and build them again when they change, until Ctrl-C.
 
@@ -61,7 +61,8 @@ def command(paths: tuple[str, ...], line: str | None, shown: Reporting, options:
     One line is printed for each build. COMMAND is run only when everything builds.
     """
     teller = _Teller(shown)
-    with _ending_at(signal.SIGTERM), Watcher(polling=shown.polling) as watcher:
+    events = project_config(options).events
+    with _ending_at(signal.SIGTERM), Watcher(polling=shown.polling, events=events) as watcher:
         search = Search(paths, options)
         watched = search.find()
         if not watched:

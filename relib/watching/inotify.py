@@ -10,6 +10,7 @@ from typing import NamedTuple
 __all__ = ["Inotify", "Notice"]
 
 # sys/inotify.h
+MODIFY = 0x0000_0002
 ATTRIB = 0x0000_0004
 CLOSE_WRITE = 0x0000_0008
 MOVED_FROM = 0x0000_0040
@@ -58,6 +59,7 @@ class Inotify:
 
     Raises:
         OSError: EMFILE: the user has as many as a user may have (fs.inotify.max_user_instances).
+        AttributeError: the system has no inotify.
     """
 
     def __init__(self) -> None:

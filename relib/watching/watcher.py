@@ -14,9 +14,10 @@ from pathlib import Path
 from relib.watching import inotify
 from relib.watching.alarm import Alarm
 from relib.watching.file_systems import all_changes_give_events
-from relib.watching.inotify import Inotify, Notice
+from relib.watching.inotify import Notice
 from relib.watching.quiet import Quiet
 from relib.watching.signatures import Look, listing, look_at
+from relib.watching.sources import Source, open_source
 from relib.watching.trails import Step, Trails
 
 __all__ = ["POLLING_INTERVAL", "Watcher"]
@@ -32,6 +33,7 @@ _SHARE = 0.02
 
 # Of the directory itself: nothing that comes after it is about the path that it was watched by.
 _GONE = inotify.DELETE_SELF | inotify.MOVE_SELF | inotify.UNMOUNT | inotify.IGNORED
+_WRITTEN = inotify.CLOSE_WRITE | inotify.ATTRIB | inotify.MODIFY
 _FINISHED = inotify.CLOSE_WRITE | inotify.MOVED_TO | inotify.ATTRIB
 
 
@@ -49,6 +51,8 @@ class Watcher:
             seconds apart. False: events alone. None: events, and looking besides where the file
             system does not tell of all changes (network, FUSE, a container's) or where no more
             directories can be watched, which is logged as a warning, once.
+        events: where events come from: "inotify", "watchdog", or "auto"; see
+            `relib.watching.sources`.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as directory, Watcher() as watcher:
@@ -59,8 +63,8 @@ class Watcher:
     True
     """
 
-    def __init__(self, *, polling: bool | float | None = None) -> None:
-        self._events = polling in (None, False) and not isinstance(polling, float)
+    def __init__(self, *, polling: bool | float | None = None, events: str = "auto") -> None:
+        listens = polling in (None, False) and not isinstance(polling, float)
         self._looks = polling is not False
         self._every = polling if not isinstance(polling, bool | None) else POLLING_INTERVAL
         self._interval = self._every
@@ -82,12 +86,12 @@ class Watcher:
         self._warned = False
         self._roots: tuple[str, ...] = ()
         self._next_look = 0.0
-        self._inotify: Inotify | None = None
+        self._source: Source | None = None
         self._alarm: Alarm | None = Alarm()
         self._poll = select.poll()
         self._poll.register(self._alarm.fileno(), select.POLLIN)
-        if self._events:
-            self._open_inotify()
+        if listens:
+            self._open_source(events)
 
     def __enter__(self) -> Watcher:
         return self
@@ -196,8 +200,8 @@ class Watcher:
         for directory in self._watches.keys() - self._entries.keys() - self._places.keys():
             watch = self._watches.pop(directory)
             self._directories.pop(watch, None)
-            if self._inotify is not None:
-                self._inotify.remove(watch)
+            if self._source is not None:
+                self._source.remove(watch)
         for path in [path for path in self._polled if path not in self._names]:
             del self._polled[path]
         for path in [path for path in self._polled_listings if path not in self._names]:
@@ -215,22 +219,22 @@ class Watcher:
 
     # --- events ----------------------------------------------------------------------------------
 
-    def _open_inotify(self) -> None:
+    def _open_source(self, events: str) -> None:
         try:
-            self._inotify = Inotify()
+            self._source = open_source(events)
         except OSError as error:
             if not self._looks:
                 raise
             self._warn("fs.inotify.max_user_instances", error)
             return
-        self._poll.register(self._inotify.fileno(), select.POLLIN)
+        self._poll.register(self._source.fileno(), select.POLLIN)
 
     def _add(self, directory: str) -> bool:
         """Watch a directory; whether it was not watched before."""
-        if self._inotify is None or directory in self._watches:
+        if self._source is None or directory in self._watches:
             return False
         try:
-            watch = self._inotify.add(directory)
+            watch = self._source.add(directory)
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 if not self._looks:
@@ -253,10 +257,10 @@ class Watcher:
             )
 
     def _read(self) -> None:
-        assert self._inotify is not None
+        assert self._source is not None
         now = time.monotonic()
         moved: set[str] = set()
-        for notice in self._inotify.read():
+        for notice in self._source.read():
             moved |= self._take_notice(notice, now)
         if moved:
             trails = Trails(self._roots)
@@ -288,14 +292,14 @@ class Watcher:
             entry = os.path.join(self._places[directory], notice.name)  # noqa: PTH118
             self._quiet.note(entry, now, finished=finished)
         # a plain file's entry that was written to leads where it led before
-        return set() if notice.mask & (inotify.CLOSE_WRITE | inotify.ATTRIB) else paths
+        return set() if notice.mask & _WRITTEN else paths
 
     def _lose(self, directory: str, notice: Notice, now: float) -> set[str]:
         """A watched directory is no longer what is at its path."""
         del self._watches[directory]
         del self._directories[notice.watch]
-        if notice.mask & inotify.MOVE_SELF and self._inotify is not None:
-            self._inotify.remove(notice.watch)
+        if notice.mask & inotify.MOVE_SELF and self._source is not None:
+            self._source.remove(notice.watch)
         paths = set().union(*self._entries.get(directory, {}).values())
         if directory in self._places:
             paths.add(self._places[directory])
@@ -354,10 +358,10 @@ class Watcher:
                 until.append(self._next_look)
             wait = None if not until else max(0.0, min(until) - now) * 1e3
             ready = {descriptor for descriptor, _ in self._poll.poll(wait)}
-            if self._inotify is not None and self._inotify.fileno() in ready:
+            if self._source is not None and self._source.fileno() in ready:
                 self._read()
             if self._alarm is not None and self._alarm.fileno() in ready:
-                self._alarm.silence()
+                self._alarm.clear()
                 return frozenset()
 
     def _taken(self) -> frozenset[Path]:
@@ -375,9 +379,9 @@ class Watcher:
 
     def close(self) -> None:
         """Give the descriptors back."""
-        if self._inotify is not None:
-            self._inotify.close()
-            self._inotify = None
+        if self._source is not None:
+            self._source.close()
+            self._source = None
         self._alarm = None
 
 
