@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Extension"]
+__all__ = ["CPLUSPLUS_SUFFIXES", "CYTHON_SUFFIXES", "C_SUFFIXES", "SOURCE_SUFFIXES", "Extension"]
 
-_TRANSLATED = {".pyx", ".py"}
-_CPLUSPLUS = {".cpp", ".cc", ".cxx", ".c++", ".C"}
+# What a source is, by the end of its name.
+CYTHON_SUFFIXES = (".pyx", ".py")
+C_SUFFIXES = (".c",)
+CPLUSPLUS_SUFFIXES = (".cpp", ".cc", ".cxx", ".c++", ".C")
+SOURCE_SUFFIXES = (*CYTHON_SUFFIXES, *C_SUFFIXES, *CPLUSPLUS_SUFFIXES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +65,9 @@ class Extension:
     @property
     def kind(self) -> str:
         """``"cython"``, ``"c"`` or ``"c++"``."""
-        if any(source.suffix in _TRANSLATED for source in self.sources):
+        suffixes = [source.suffix for source in self.sources]
+        if any(suffix in CYTHON_SUFFIXES for suffix in suffixes):
             return "cython"
-        if self.language == "c++" or any(source.suffix in _CPLUSPLUS for source in self.sources):
+        if self.language == "c++" or any(suffix in CPLUSPLUS_SUFFIXES for suffix in suffixes):
             return "c++"
         return "c"

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from relib.config import Config, find_root, load_config
-from relib.declared.declaration import check_source, make_extension, override, read_fields
+from relib.declared.declaration import make_extension, override, read_fields
 from relib.declared.module_name import check_name, name_from_path
 from relib.declared.project_files import Declaration, read_declarations
-from relib.declared.source_facts import SOURCE_SUFFIXES, header_language
+from relib.declared.source_check import check_source
+from relib.declared.source_facts import header_language
 from relib.errors import ProjectError, SourceMissing, UnknownExtension
-from relib.extension import Extension
+from relib.extension import SOURCE_SUFFIXES, Extension
 from relib.file_paths import absolute
 from relib.spelling import did_you_mean
 

@@ -775,3 +775,12 @@ def test_a_process_that_is_killed_while_it_gets_ready_leaves_no_file(tmp_path: P
     )
     assert done.returncode == 0
     assert not list(tmp_path.iterdir())
+
+
+def test_a_directory_that_cannot_be_a_package_is_where_packages_are_looked_for(
+    project: Project,
+) -> None:
+    project.write("my-project/__init__.py", "")
+    project.write("my-project/sizes.pxd", "cdef enum:\n    SIZE = 12345\n")
+    source = project.write("my-project/fast.pyx", "from sizes cimport SIZE\nx = SIZE\n")
+    assert "my-project/sizes.pxd" in project.read(project.translate(source))

@@ -6,7 +6,6 @@ import errno
 import functools
 import os
 import shutil
-import stat
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -23,15 +22,8 @@ from relib.building.obstacles import Obstacles
 from relib.building.store import Store
 from relib.building.tiers import Plans, plans, resolved
 from relib.config import Config
-from relib.errors import (
-    BadName,
-    BuildError,
-    BuildGone,
-    DiskFull,
-    SourceMissing,
-    SourceUnreadable,
-    StoreRefused,
-)
+from relib.declared.source_check import check_source
+from relib.errors import BadName, BuildError, BuildGone, DiskFull, StoreRefused
 from relib.extension import Extension
 
 __all__ = ["Build", "build_extension", "inputs_of"]
@@ -129,7 +121,7 @@ def build_extension(
     """
     begun = time.perf_counter()
     _check_name(extension.name)
-    _check_readable(extension)
+    _check_sources(extension)
     chosen = resolved(tier, config)
     ways = plans(extension, config, chosen)
     wanted = [ways] if chosen != "auto" else [plans(extension, config, "optimized"), ways]
@@ -211,7 +203,7 @@ def _make(
             try:
                 made = attempt(order, contents, known, workdir / str(turn))
             except InputsChanged as change:
-                _check_readable(extension)
+                _check_sources(extension)
                 known.update(dict.fromkeys(change.paths))
                 changed = change.paths
             else:
@@ -219,7 +211,7 @@ def _make(
                 stored = True
                 return directory, made
     except BuildError:
-        _check_readable(extension)
+        _check_sources(extension)
         raise
     finally:
         if not stored:
@@ -291,20 +283,9 @@ def _check_name(name: str) -> None:
         )
 
 
-def _check_readable(extension: Extension) -> None:
+def _check_sources(extension: Extension) -> None:
     for path in extension.sources:
-        try:
-            readable = stat.S_ISREG(path.stat().st_mode) and os.access(path, os.R_OK)
-        except (FileNotFoundError, NotADirectoryError):
-            raise SourceMissing(
-                f"{path}, a source of {extension.name}, is not there", path=path
-            ) from None
-        except OSError:
-            readable = False
-        if not readable:
-            raise SourceUnreadable(
-                f"{path}, a source of {extension.name}, is not a file that can be read", path=path
-            )
+        check_source(path)
 
 
 @contextmanager

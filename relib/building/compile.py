@@ -18,7 +18,9 @@ from relib.building.linked import linked_files
 from relib.building.prepared import Prepared, prepare
 from relib.building.processes import Finished, run_all
 from relib.building.toolchain import Toolchain, find_toolchain, python_includes, quickened
-from relib.errors import BuildError, SourceMissing, SourceUnreadable
+from relib.declared.source_check import check_source
+from relib.errors import BuildError
+from relib.extension import C_SUFFIXES, CPLUSPLUS_SUFFIXES
 
 if TYPE_CHECKING:
     from relib.config import Config
@@ -26,10 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Compiled", "compile_extension"]
 
-_LANGUAGES = {
-    ".c": "c",
-    **dict.fromkeys((".cpp", ".cc", ".cxx", ".c++", ".cp", ".C", ".CPP"), "c++"),
-}
+_LANGUAGES = {**dict.fromkeys(C_SUFFIXES, "c"), **dict.fromkeys(CPLUSPLUS_SUFFIXES, "c++")}
 # Only PyInit_ is looked up by name. All else stays inside: nothing in another library or version is
 # bound to it then (one weak symbol that libstdc++ binds to keeps a library mapped for good).
 _EXPORTS = "{ global: PyInit_*; local: *; };\n"
@@ -141,7 +140,7 @@ class _Job:
                 f"{', '.join(_LANGUAGES)}.",
                 name=name,
             )
-        _check_readable(source, name)
+        check_source(source)
         toolchain = self._toolchain(language)
         # numbered, since two directories may have files of one name
         object_ = self.workdir / f"{number}-{source.stem}.o"
@@ -175,7 +174,7 @@ class _Job:
             results = self._run([unit.command for unit in units])
         for unit, result in zip(units, results, strict=True):
             if result is not None and self._failed(result, unit.toolchain, unit.object_, said):
-                _check_readable(unit.source, self.extension.name)
+                check_source(unit.source)
                 failed.append(result)
         if failed:
             raise self._failure("compile", failed, said)
@@ -204,7 +203,7 @@ class _Job:
             result = self._run([command], brief=True)[0]
         assert result is not None
         if self._failed(result, toolchain, unfinished, said):
-            _check_readable(unit.source, self.extension.name)
+            check_source(unit.source)
             at_fault = any(d.severity == "error" and d.line for d in said)
             raise self._failure("compile" if at_fault else "link", [result], said)
         elf.forbid_executable_stack(unfinished)
@@ -350,18 +349,3 @@ def _is_to_be_tried_again(result: Finished | None, unit: _Unit) -> bool:
     """Whether it has failed with a prepared header: what is said of it is to be about real ones."""
     failed = result is not None and result.returncode != 0 and not result.expired
     return failed and unit.prepared is not None
-
-
-def _check_readable(source: Path, name: str) -> None:
-    try:
-        source.open("rb").close()
-    except FileNotFoundError:
-        raise SourceMissing(
-            f"{name} cannot be built: {source} is not there. Restore it, or take it out of the "
-            "extension's sources.",
-            path=source,
-        ) from None
-    except OSError as error:
-        raise SourceUnreadable(
-            f"{name} cannot be built: {source} cannot be read: {error.strerror}.", path=source
-        ) from error

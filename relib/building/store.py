@@ -33,16 +33,14 @@ from relib.building import eviction, locks
 from relib.building.cimport_path import found_elsewhere
 from relib.building.fingerprint import Contents, absolute, fingerprint
 from relib.building.index import Index, InputList
-from relib.building.locks import Hold
 from relib.building.manifest import LOCK_NAME, Manifest
 from relib.errors import StoreRefused
 
 if TYPE_CHECKING:
-    from relib.building.builder import Build
     from relib.building.eviction import CleanReport
     from relib.config import Config
 
-__all__ = ["Hold", "Store"]
+__all__ = ["Store"]
 
 
 class Store:
@@ -140,15 +138,6 @@ class Store:
         recipes = self._index(name).read().recipes
         lists = recipes.get(recipe) or next(reversed(recipes.values()), [])
         return [*lists[0].inputs, *lists[0].found] if lists else []
-
-    def hold(self, build: Build) -> Hold | None:
-        """Keep `build` from being removed while this process has it mapped.
-
-        Returns:
-            The hold, which ends with Hold.release() or with the process. None when the build has
-            been removed since it was found: build it again.
-        """
-        return locks.hold(build.library.parent / LOCK_NAME)
 
     # --- making builds ---------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from typing import Any
 from relib.building.diagnostics import Diagnostic
 from relib.building.pool import Died, Expired, pool, search_path
 from relib.config import Config
+from relib.declared.module_name import package_root
 from relib.errors import (
     BuildError,
     BuildTimeout,
@@ -30,8 +31,6 @@ __all__ = ["DEFAULT_SHARED", "Translation", "cython_version", "prepare", "transl
 
 DEFAULT_SHARED = "relib._anchor.shared_{version}"
 """The module that has Cython's memoryviews and helper code for all modules, by Cython version."""
-
-_PACKAGE_FILES = ("__init__.py", "__init__.pyx", "__init__.pxd")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +88,7 @@ def translate(
     version = cython_version()
     if shared is not None:
         shared = shared.format(version="".join(c if c.isalnum() else "_" for c in version))
-    places = map(str, (*extension.cython_include_path, _package_root(source), config.root))
+    places = map(str, (*extension.cython_include_path, package_root(source), config.root))
     request = {
         "source": str(source),
         "name": extension.name,
@@ -171,16 +170,6 @@ def cython_version() -> str:
 
 
 _versions: dict[str, tuple[object, str]] = {}
-
-
-def _package_root(source: Path) -> Path:
-    """The directory that a source's outermost package is in."""
-    directory = source.parent
-    while any((directory / name).exists() for name in _PACKAGE_FILES):
-        if directory.parent == directory:
-            break
-        directory = directory.parent
-    return directory
 
 
 def _diagnostics(found: Iterable[dict[str, Any]], source: Path) -> tuple[Diagnostic, ...]:

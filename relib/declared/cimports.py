@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relib.declared.module_name import package_of
-from relib.declared.source_facts import CYTHON_SUFFIXES, Facts, read_facts
+from relib.declared.source_facts import Facts, read_facts
 from relib.declared.source_header import Header
+from relib.extension import CYTHON_SUFFIXES
 from relib.file_paths import absolute
 
 __all__ = ["Survey", "package_include_dirs", "survey"]

@@ -12,9 +12,8 @@ from relib.declared.build_ext_options import read_build_ext_options
 from relib.declared.declaration import FIELDS, make_extension, read_fields
 from relib.declared.module_name import check_name
 from relib.declared.setup_script import read_setup_script
-from relib.declared.source_facts import C_SUFFIXES, CPLUSPLUS_SUFFIXES, CYTHON_SUFFIXES
 from relib.errors import ConfigError, ProjectError
-from relib.extension import Extension
+from relib.extension import C_SUFFIXES, CPLUSPLUS_SUFFIXES, CYTHON_SUFFIXES, Extension
 from relib.pyproject import FILE_NAME, tool_table
 
 __all__ = ["Declaration", "read_declarations"]

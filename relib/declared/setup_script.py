@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from relib.building.processes import run_all
-from relib.declared.source_facts import CYTHON_SUFFIXES, SOURCE_SUFFIXES, read_facts
+from relib.declared.source_facts import read_facts
 from relib.errors import ProjectError
+from relib.extension import CYTHON_SUFFIXES, SOURCE_SUFFIXES
 from relib.file_paths import absolute
 
 __all__ = ["DeclaredBySetup", "files_read", "read_setup_script"]

@@ -14,21 +14,13 @@ from functools import lru_cache
 from pathlib import Path
 
 from relib.declared.source_header import Header, parse_c_header, parse_cython_header
+from relib.extension import C_SUFFIXES, CPLUSPLUS_SUFFIXES, CYTHON_SUFFIXES
 
 __all__ = [
-    "CPLUSPLUS_SUFFIXES",
-    "CYTHON_SUFFIXES",
-    "C_SUFFIXES",
-    "SOURCE_SUFFIXES",
     "Facts",
     "header_language",
     "read_facts",
 ]
-
-CYTHON_SUFFIXES = (".pyx", ".py")
-C_SUFFIXES = (".c",)
-CPLUSPLUS_SUFFIXES = (".cpp", ".cc", ".cxx", ".c++", ".C")
-SOURCE_SUFFIXES = (*CYTHON_SUFFIXES, *C_SUFFIXES, *CPLUSPLUS_SUFFIXES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from relib.live.retired import retire
 
 if TYPE_CHECKING:
     from relib.building.builder import Build
-    from relib.building.store import Hold
+    from relib.building.locks import Hold
     from relib.live.pins import Pin
 
 __all__ = ["Version", "load_version"]
