@@ -45,10 +45,10 @@ the edits add, by the names that :class:`Amended` reports:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from relib.building import injected
+from relib.building.generated_text import Pattern, Text
 
 __all__ = ["Amended", "amend"]
 
@@ -77,7 +77,7 @@ def amend(c_source: str) -> Amended:
     >>> amend("int main(void) { return 0; }").edits
     ()
     """
-    text = _Text(c_source)
+    text = Text(c_source)
     visit: list[str] = []
     empty: list[str] = []
     release: list[str] = []
@@ -149,100 +149,27 @@ def amend(c_source: str) -> Amended:
     return Amended(text.result(), tuple(text.edits), tuple(text.missed))
 
 
-class _Pattern:
-    """A regular expression that begins with a literal text.
-
-    The C of one module has megabytes, and few places in it matter: `str.find` passes over the rest
-    several times as fast as `re` does.
-    """
-
-    def __init__(self, head: str, rest: str = "", flags: re.RegexFlag = re.NOFLAG) -> None:
-        self._head = head
-        self._whole = re.compile(re.escape(head) + rest, flags)
-
-    def finditer(self, text: str, start: int = 0) -> Iterator[re.Match[str]]:
-        """The matches that do not overlap, in order."""
-        while (start := text.find(self._head, start)) >= 0:
-            match = self._whole.match(text, start)
-            start = start + 1 if match is None else match.end()
-            if match is not None:
-                yield match
-
-
-class _Text:
-    """A text and the insertions and replacements to be made in it, in any order."""
-
-    def __init__(self, original: str) -> None:
-        self.original = original
-        self.edits: list[str] = []
-        self.missed: list[str] = []
-        self._changes: list[tuple[int, int, str]] = []
-
-    def find(self, pattern: _Pattern) -> re.Match[str] | None:
-        """The only match; None if there is none, or several."""
-        found = list(pattern.finditer(self.original))
-        return found[0] if len(found) == 1 else None
-
-    def before(self, match: re.Match[str]) -> str:
-        """What stands before a match on its line."""
-        return self.original[self.original.rfind("\n", 0, match.start()) + 1 : match.start()]
-
-    def body(self, head: str) -> str | None:
-        """The body of the function whose definition begins so."""
-        start = -1
-        while (start := self.original.find(head, start + 1)) >= 0:
-            end = self.original.find("\n", start)
-            if self.original[start:end].endswith(") {"):
-                return self.original[end : self.original.find("\n}", end)]
-        return None
-
-    def insert(self, place: int, addition: str) -> None:
-        self._changes.append((place, place, addition))
-
-    def replace(self, start: int, end: int, replacement: str) -> None:
-        self._changes.append((start, end, replacement))
-
-    def edit(self, name: str, *changes: tuple[re.Match[str] | None, str]) -> bool:
-        """Replace each match by its replacement, or none of them if one was not found."""
-        if any(match is None for match, _ in changes):
-            self.missed.append(name)
-            return False
-        for match, replacement in changes:
-            assert match is not None
-            self.replace(*match.span(), replacement)
-        self.edits.append(name)
-        return True
-
-    def result(self) -> str:
-        parts = []
-        done = 0
-        for start, end, replacement in sorted(self._changes, key=lambda change: change[:2]):
-            parts += [self.original[done:start], replacement]
-            done = end
-        return "".join([*parts, self.original[done:]])
-
-
 # --- finding -------------------------------------------------------------------------------------
 
-_CLEAR = _Pattern(
+_CLEAR = Pattern(
     "static CYTHON_SMALL_CODE int __pyx_m_clear(PyObject *m) {\n",
     r" *__pyx_mstatetype \*clear_module_state = .*\n"
     r" *if \(!clear_module_state\) return 0;\n",
 )
 _CLEAR_END = "return 0;\n}\n#endif\n"
-_TRAVERSE = _Pattern(
+_TRAVERSE = Pattern(
     "static CYTHON_SMALL_CODE int __pyx_m_traverse(PyObject *m, visitproc visit, void *arg) {\n",
     r" *__pyx_mstatetype \*traverse_module_state = .*\n"
     r" *if \(!traverse_module_state\) return 0;\n",
 )
-_GLOBAL_INIT = _Pattern(
+_GLOBAL_INIT = Pattern(
     "static int __Pyx_modinit_", r"[Gg]lobal_init_code\([^)]*\) \{\n(.*?)\n\}", re.S
 )
 _GLOBAL = re.compile(r"^ *(\w+) = (.+); Py_INCREF\(Py_None\);$", re.M)
-_VIEW = _Pattern("__Pyx_memviewslice", r"\)? (\w+)(?: = \{.*\})?;\n")
-_BUILTINS_INIT = _Pattern("static int __Pyx_InitCachedBuiltins(", r"[^)]*\) \{\n(.*?)\n\}", re.S)
+_VIEW = Pattern("__Pyx_memviewslice", r"\)? (\w+)(?: = \{.*\})?;\n")
+_BUILTINS_INIT = Pattern("static int __Pyx_InitCachedBuiltins(", r"[^)]*\) \{\n(.*?)\n\}", re.S)
 _BUILTIN = re.compile(r"^ *(__pyx_builtin_\w+) = __Pyx_GetBuiltinName\(", re.M)
-_IMPORT_INIT = _Pattern(
+_IMPORT_INIT = Pattern(
     "static int __Pyx_modinit_",
     r"(?:[Vv]ariable|[Ff]unction)_import_code\([^)]*\) \{\n(.*?)\n\}",
     re.S,
@@ -254,28 +181,28 @@ _IMPORT = re.compile(
 )
 _FINALIZER = re.compile(r"__pyx_pw_\w*__(?:dealloc|del)__\(o\);\n")
 _FINALIZER_ENDS = ("__dealloc__(o);\n", "__del__(o);\n")
-_MEMBERS = _Pattern("{Py_tp_members, (void*)", r"(\w+_members)\},\n")
-_WRONG_REMOVAL = _Pattern(" PyState_RemoveModule(&__pyx_moduledef);\n")
-_FREE_ROOT = _Pattern("(*Py_TYPE(o)->tp_free)(o);\n")
-_FREE_BUILTIN_BASE = _Pattern("__Pyx_PyType_GetSlot(", r"(.+), tp_dealloc, destructor\)\(o\);\n")
-_FREE_OTHER_BASE = _Pattern("__Pyx_call_next_tp_dealloc(o, __pyx_tp_dealloc_", r"\w+\);\n")
+_MEMBERS = Pattern("{Py_tp_members, (void*)", r"(\w+_members)\},\n")
+_WRONG_REMOVAL = Pattern(" PyState_RemoveModule(&__pyx_moduledef);\n")
+_FREE_ROOT = Pattern("(*Py_TYPE(o)->tp_free)(o);\n")
+_FREE_BUILTIN_BASE = Pattern("__Pyx_PyType_GetSlot(", r"(.+), tp_dealloc, destructor\)\(o\);\n")
+_FREE_OTHER_BASE = Pattern("__Pyx_call_next_tp_dealloc(o, __pyx_tp_dealloc_", r"\w+\);\n")
 _OTHER_BASE = re.compile(r"likely\((__pyx_mstate_global->__pyx_ptype_\w+)\)")
 # (of those that PyType_IS_GC or __Pyx_PyType_HasFeature is asked about)
-_BASE = _Pattern("(__pyx_mstate_global->__pyx_ptype_", r"(\w+)[,)]")
-_STATE_PROTOTYPES = _Pattern(
+_BASE = Pattern("(__pyx_mstate_global->__pyx_ptype_", r"(\w+)[,)]")
+_STATE_PROTOTYPES = Pattern(
     "static PyObject *__Pyx_State_FindModule(void*);\n"
     "static int __Pyx_State_AddModule(PyObject* module, void*);\n"
     "static int __Pyx_State_RemoveModule(void*);\n"
 )
-_STATE_TABLE = _Pattern(
+_STATE_TABLE = Pattern(
     "/* MultiPhaseInitModuleState */\n",
     r" *#if CYTHON_PEP489_MULTI_PHASE_INIT && CYTHON_USE_MODULE_STATE\n",
 )
-_STATE_GLOBAL = _Pattern(
+_STATE_GLOBAL = Pattern(
     "#define __pyx_mstate_global "
     "(__Pyx_PyModule_GetState(__Pyx_State_FindModule(&__pyx_moduledef)))\n"
 )
-_NO_FREE = _Pattern("__pyx_m_clear, /* m_clear */\n", r" *NULL /\* m_free \*/\n")
+_NO_FREE = Pattern("__pyx_m_clear, /* m_clear */\n", r" *NULL /\* m_free \*/\n")
 
 _ALL = (
     "state",
@@ -296,7 +223,7 @@ _Global = tuple[str, str]
 """A C variable, and None as a value for it."""
 
 
-def _globals(text: _Text) -> tuple[list[_Global], list[_Global], list[str]]:
+def _globals(text: Text) -> tuple[list[_Global], list[_Global], list[str]]:
     """The C variables that own Python objects: instances of classes, others, memoryviews.
 
     Which do is told by where Cython sets them to None; a `PyObject *` that is declared as such in
@@ -319,7 +246,7 @@ def _globals(text: _Text) -> tuple[list[_Global], list[_Global], list[str]]:
     return instances, [entry for entry in reversed(found) if entry not in instances], views
 
 
-def _builtins(text: _Text) -> list[str]:
+def _builtins(text: Text) -> list[str]:
     body = text.find(_BUILTINS_INIT)
     if body is None:
         text.missed.append("builtins")
@@ -332,7 +259,7 @@ def _builtins(text: _Text) -> list[str]:
     return found
 
 
-def _imports(text: _Text) -> bool:
+def _imports(text: Text) -> bool:
     """Keep the modules whose functions and variables this one uses by pointer."""
     found = False
     for body in _IMPORT_INIT.finditer(text.original):
@@ -348,7 +275,7 @@ def _imports(text: _Text) -> bool:
     return found
 
 
-def _members(text: _Text) -> None:
+def _members(text: Text) -> None:
     for slot in _MEMBERS.finditer(text.original):
         table = text.original.find(f"static PyMemberDef {slot[1]}[]")
         if table >= 0:
@@ -358,7 +285,7 @@ def _members(text: _Text) -> None:
                 text.edits.append("members")
 
 
-def _types(text: _Text) -> None:
+def _types(text: Text) -> None:
     for pattern in (_FREE_ROOT, _FREE_BUILTIN_BASE, _FREE_OTHER_BASE):
         for call in pattern.finditer(text.original):
             start = text.original.rfind("\nstatic ", 0, call.start()) + 1
@@ -380,13 +307,13 @@ def _types(text: _Text) -> None:
                 text.edits.append("types")
 
 
-def _failure(text: _Text) -> None:
+def _failure(text: Text) -> None:
     call = text.find(_WRONG_REMOVAL)
     if call is not None:
         text.edit("failure", (call, call[0].replace(" PyState_", " __Pyx_State_")))
 
 
-def _late(text: _Text) -> bool:
+def _late(text: Text) -> bool:
     found = False
     if not any(end in text.original for end in _FINALIZER_ENDS):
         return False
@@ -399,7 +326,7 @@ def _late(text: _Text) -> bool:
     return found
 
 
-def _is_plain_c(text: _Text, wrapper: str) -> bool:
+def _is_plain_c(text: Text, wrapper: str) -> bool:
     """Whether a `__dealloc__` uses nothing of Python and none of the module's functions."""
     outer = text.body(f"static void {wrapper}(")
     if outer is None or (inner := re.search(r"__pyx_pf_\w+", outer)) is None:
@@ -411,7 +338,7 @@ def _is_plain_c(text: _Text, wrapper: str) -> bool:
     return not re.search(r"\b(?:__Pyx|__PYX|Py|_Py|__pyx_(?!v_|t_|L\d))\w*", code)
 
 
-def _state(text: _Text, late: bool) -> bool:
+def _state(text: Text, late: bool) -> bool:
     prototype = "static int __pyx_relib_begin(PyObject *module);\n"
     functions = injected.STATE_FUNCTIONS.replace(
         "@begin", "__pyx_relib_begin(module)" if late else "0"
@@ -424,5 +351,5 @@ def _state(text: _Text, late: bool) -> bool:
     )
 
 
-def _free(text: _Text) -> bool:
+def _free(text: Text) -> bool:
     return text.edit("free", (text.find(_NO_FREE), "__pyx_m_clear,\n      __pyx_relib_free\n"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import re
 import shlex
 import sys
 import sysconfig
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from relib.building import tinycc
 from relib.building.compilers import Compiler, identify
+from relib.building.left_out import without_slow, without_version_script
 from relib.errors import CompilerMissing, ConfigError
 
 if TYPE_CHECKING:
@@ -22,19 +22,6 @@ if TYPE_CHECKING:
     from relib.extension import Extension
 
 __all__ = ["Toolchain", "find_toolchain", "python_includes", "python_libraries", "quickened"]
-
-# What makes a compiler slower without changing what the code does: optimisation, debug information
-# (also of the linker's plugin), warnings, and _FORTIFY_SOURCE, which wants an optimiser.
-_SLOW = re.compile(
-    r"""
-    -O.* | -g(?!nu).* | -W(?![alp],).* | -w | -pedantic.* | -flto.* | -f(?:no-)?fat-lto-objects
-    | -fuse-linker-plugin | -f(?:no-)?semantic-interposition | -fprofile-(?!arcs).*
-    | -specs=.*(?:annobin|hardened|package-notes).* | -fanalyzer | -f(?:no-)?plt | -pipe
-    | -(?:D|Wp,-[DU])_FORTIFY_SOURCE.* | -U_FORTIFY_SOURCE
-    """,
-    re.VERBOSE,
-)
-
 
 # Every mapping costs a load and an unload some microseconds, and so does making one read-only. Two
 # segments do: one to execute and one to write, where relib redirects imports (csrc/interpose.c).
@@ -117,7 +104,7 @@ class Toolchain:
             *_macros(extension.define_macros),
             *(f"-U{name}" for name in extension.undef_macros),
             *(f"-I{directory}" for directory in (*extension.include_dirs, *python_includes())),
-            *(_without_slow(own) if self.quick else own),
+            *(without_slow(own) if self.quick else own),
             *_macros(defines),
         ]
         if self.family == "tcc":
@@ -169,8 +156,8 @@ class Toolchain:
             last = tinycc.link_flags(last, name=extension.name)
             last += tinycc.added_link_flags()
         else:
-            given = _without_version_script(self.ldflags)
-            last = _without_version_script(_without_slow(last) if self.quick else last)
+            given = without_version_script(self.ldflags)
+            last = without_version_script(without_slow(last) if self.quick else last)
             if self.family in ("gcc", "clang"):
                 # After Python's own flags, which may ask for RELRO; the extension's come later.
                 given = [*given, *FEW_MAPPINGS]
@@ -229,28 +216,10 @@ def quickened(toolchain: Toolchain) -> Toolchain:
     """
     if toolchain.quick or toolchain.family == "tcc":
         return toolchain
-    cflags = (*_without_slow(toolchain.cflags), "-O0", "-g0", "-w")
-    ldflags = tuple(_without_slow(toolchain.ldflags))
+    cflags = (*without_slow(toolchain.cflags), "-O0", "-g0", "-w")
+    ldflags = tuple(without_slow(toolchain.ldflags))
     identity = f"{toolchain.identity}\n{shlex.join((*cflags, *ldflags))}"
     return replace(toolchain, cflags=cflags, ldflags=ldflags, identity=identity, quick=True)
-
-
-def _without_slow(flags: Iterable[str]) -> list[str]:
-    """Take out what makes a compiler slow.
-
-    >>> _without_slow(["-O3", "-D", "_FORTIFY_SOURCE=2", "-Wall", "-g", "-std=c99", "-Wl,-s"])
-    ['-std=c99', '-Wl,-s']
-    """
-    kept: list[str] = []
-    words = iter(flags)
-    for word in words:
-        if word in ("-D", "-U", "-I", "-include", "-isystem", "-iquote", "-Xlinker"):
-            value = next(words, "")
-            if not value.startswith("_FORTIFY_SOURCE"):
-                kept += [word, value]
-        elif not _SLOW.fullmatch(word):
-            kept.append(word)
-    return kept
 
 
 def _command(
@@ -384,36 +353,3 @@ def _library(name: str) -> str:
         return f"-l{name}"
     files = [Path(directory) / f"lib{base}{suffix}" for suffix in (".so", ".a")]
     return next((str(file) for file in files if file.exists()), f"-l{base}")
-
-
-def _without_version_script(flags: Sequence[str]) -> list[str]:
-    """Take out the user's version scripts: they know nothing of the name that PyInit_ gets, and ld
-    takes no two of them.
-
-    >>> _without_version_script(["-Wl,-O1,--version-script=x", "-Wl,--version-script,x", "-lm"])
-    ['-Wl,-O1', '-lm']
-    >>> _without_version_script(["-Xlinker", "--version-script", "-Xlinker", "x", "-Xlinker", "-s"])
-    ['-Xlinker', '-s']
-    """
-    kept = []
-    value_follows = False
-    words = iter(flags)
-    for flag in words:
-        if flag.startswith("-Wl,"):
-            given = flag.split(",")[1:]
-        elif flag == "-Xlinker":
-            given = [next(words, "")]
-        else:
-            kept.append(flag)
-            continue
-        left = []
-        for word in given:
-            if value_follows:
-                value_follows = False
-            elif word.lstrip("-") == "version-script":
-                value_follows = True
-            elif not word.lstrip("-").startswith("version-script="):
-                left.append(word)
-        if left:
-            kept += [flag, *left] if flag == "-Xlinker" else ["-Wl," + ",".join(left)]
-    return kept
