@@ -204,6 +204,20 @@ def test_directories_above_are_renamed_and_made_again(watcher: Watcher, tmp_path
     seen(watcher, source)
 
 
+def test_a_tree_that_is_renamed_and_made_again_at_once(watcher: Watcher, tmp_path: Path) -> None:
+    source = tmp_path / "src" / "pkg" / "sub" / "fast.pyx"
+    source.parent.mkdir(parents=True)
+    source.write_text("one")
+    watcher.watch([source], roots=[tmp_path])
+    (tmp_path / "src").rename(tmp_path / "old")
+    source.parent.mkdir(parents=True)  # nobody has looked at the events yet
+    source.write_text("two")
+    seen(watcher, source)
+    settled(watcher)
+    source.write_text("three")
+    seen(watcher, source)
+
+
 def test_the_target_of_a_symlink_is_watched_and_so_is_the_link(
     watcher: Watcher, tmp_path: Path
 ) -> None:

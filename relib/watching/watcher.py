@@ -279,7 +279,7 @@ class Watcher:
         if directory is None:
             return set()
         if notice.mask & _GONE:
-            return self._lose(directory, notice, now)
+            return self._lose(directory, now)
         if not notice.name:
             return set()
         paths = set(self._entries.get(directory, {}).get(notice.name, ()))
@@ -294,15 +294,17 @@ class Watcher:
         # a plain file's entry that was written to leads where it led before
         return set() if notice.mask & _WRITTEN else paths
 
-    def _lose(self, directory: str, notice: Notice, now: float) -> set[str]:
-        """A watched directory is no longer what is at its path."""
-        del self._watches[directory]
-        del self._directories[notice.watch]
-        if notice.mask & inotify.MOVE_SELF and self._source is not None:
-            self._source.remove(notice.watch)
-        paths = set().union(*self._entries.get(directory, {}).values())
-        if directory in self._places:
-            paths.add(self._places[directory])
+    def _lose(self, directory: str, now: float) -> set[str]:
+        """A watched directory is no longer what is at its path, nor are those below, if it moved."""
+        assert self._source is not None
+        paths: set[str] = set()
+        for lost in [each for each in self._watches if f"{each}/".startswith(f"{directory}/")]:
+            watch = self._watches.pop(lost)
+            del self._directories[watch]
+            self._source.remove(watch)
+            paths.update(*self._entries.get(lost, {}).values())
+            if lost in self._places:
+                paths.add(self._places[lost])
         for path in paths:
             self._quiet.note(path, now, finished=False)
         return paths
