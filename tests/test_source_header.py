@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import setuptools  # before Cython.Build: it puts its own distutils in the place of Python's
 from Cython.Build import Dependencies
 from declared_project import write
 
@@ -114,15 +115,12 @@ def test_c_sources_have_headers_in_their_comments() -> None:
     assert parse_c_header("/* a */ int x;\n// distutils: libraries = no\n", PATH) == Header()
 
 
-@pytest.mark.filterwarnings("ignore:The distutils package is deprecated")
 def test_a_header_wins_over_what_is_declared_as_in_cythonize() -> None:
-    from setuptools import Extension
-
     text = (
         "# distutils: libraries = a b\n# distutils: define_macros = A\n"
         "# distutils: language = c++\n# distutils: include_dirs = x\n"
     )
-    declared = Extension(
+    declared = setuptools.Extension(
         "n",
         ["n.pyx"],
         libraries=["b", "c"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sysconfig
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,6 +11,10 @@ if TYPE_CHECKING:
     from relib.config import Config
 
 __all__ = ["prepare", "warm_up"]
+
+# Builds run in several threads, and without a lock CPython 3.11 lets a second one see a table that
+# is half filled, with no CC in it, say (Lib/sysconfig.py, get_config_vars; 3.12 has a lock).
+sysconfig.get_config_vars()
 
 
 def prepare() -> None:
