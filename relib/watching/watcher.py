@@ -295,7 +295,7 @@ class Watcher:
         return set() if notice.mask & _WRITTEN else paths
 
     def _lose(self, directory: str, now: float) -> set[str]:
-        """A watched directory is no longer what is at its path; if it moved, nor are those below."""
+        """A watched directory is no longer at its path; if it moved, nor are those below it."""
         assert self._source is not None
         paths: set[str] = set()
         for lost in [each for each in self._watches if f"{each}/".startswith(f"{directory}/")]:
