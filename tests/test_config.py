@@ -87,6 +87,7 @@ EXAMPLES: dict[str, tuple[str, str, object, object]] = {
         (("boundscheck", False), ("optimize.use_switch", True), ("language_level", 3)),
     ),
     "tier": ("'instant'", "instant", " instant", "instant"),
+    "events": ("'watchdog'", "watchdog", " watchdog", "watchdog"),
 }
 
 
