@@ -5,6 +5,7 @@
     python -P benchmarks save-to-answer       from a save to the new answer, next to other ways
     python -P benchmarks builds SOURCE        builds of one-line edits of any source
     python -P benchmarks worker-memory        memory of the process that translates, build by build
+    python -P benchmarks events               how soon a save is told of, by inotify and by watchdog
 
 Each has --help. It works in any directory, by the path of this one. relib must be importable:
 installed, or with its checkout in PYTHONPATH. CC and CFLAGS hold as for any build.
@@ -19,7 +20,7 @@ import importlib.util
 import sys
 from pathlib import Path
 
-NAMES = ("reloads", "save-to-answer", "builds", "worker-memory")
+NAMES = ("reloads", "save-to-answer", "builds", "worker-memory", "events")
 
 
 def main(arguments: list[str]) -> int:

@@ -147,7 +147,18 @@ def test_the_memory_of_the_process_that_translates_is_measured(tmp_path: Path) -
         assert 0 < row["resident"] <= row["most"]
 
 
+def test_how_soon_a_save_is_told_of_is_measured(tmp_path: Path) -> None:
+    file = tmp_path / "results.json"
+    run("events", "--saves=1", "--json", file, cwd=tmp_path)
+    sources = json.loads(file.read_text())["sources"]
+    assert sources["inotify"]["threads"] == 0
+    assert sources["watchdog"]["threads"] > 0
+    for source in sources.values():
+        assert len(source["seconds"]) == 3
+        assert all(len(times) == 1 and times[0] > 0 for times in source["seconds"].values())
+
+
 def test_every_benchmark_has_help(tmp_path: Path) -> None:
-    for name in ((), ("reloads",), ("save-to-answer",), ("builds",), ("worker-memory",)):
-        said = run(*name, "--help", cwd=tmp_path)
-        assert said.startswith(" ".join(("usage: benchmarks", *name)))
+    for name in ("", "reloads", "save-to-answer", "builds", "worker-memory", "events"):
+        said = run(*filter(None, [name]), "--help", cwd=tmp_path)
+        assert said.startswith(f"usage: benchmarks {name}".rstrip())
