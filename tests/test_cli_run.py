@@ -292,8 +292,9 @@ def test_without_watching_nothing_changes(place: Project) -> None:
         assert asked(process) == "1"
 
 
-def test_polling_follows_too(place: Project) -> None:
-    with following(place, "--polling") as process:
+@pytest.mark.parametrize("option", ["--polling", "--events=inotify", "--events=watchdog"])
+def test_what_tells_of_changes_can_be_chosen(place: Project, option: str) -> None:
+    with following(place, option) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         assert process.stdout.readline() == "1\n"
@@ -343,12 +344,13 @@ def line_of(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().rstrip("\n")
 
 
-def test_watch_builds_what_is_declared_and_what_changes(place: Project) -> None:
+@pytest.mark.parametrize("events", ["auto", "watchdog"])
+def test_watch_builds_what_is_declared_and_what_changes(place: Project, events: str) -> None:
     place.write("pyproject.toml", '[tool.relib.extensions]\none = "one.pyx"\ntwo = "two.pyx"')
     place.write("one.pyx", "include 'part.pxi'\n")
     place.write("part.pxi", "VALUE = 1\n")
     place.write("two.pyx", "")
-    with watching(place) as process:
+    with watching(place, "--events", events) as process:
         assert {line_of(process).split(" · ")[0] for _ in range(2)} == {"one", "two"}
         place.write("part.pxi", "VALUE = 2\n")
         assert line_of(process).startswith("one · ")

@@ -701,7 +701,7 @@ def test_only_some_modules_are_looked_after(watched: Project) -> None:
             save("sub/other.pyx", "def f(): return 2")
             assert expect(session, "reloaded").name == "other"
             assert fast.module.f() == 1
-        for wrong in ({"apply": "later"},):
+        for wrong in ({"apply": "later"}, {"events": "fanotify"}):
             try: relib.watch(**wrong)
             except ValueError: pass
             else: raise AssertionError
@@ -717,6 +717,42 @@ def test_polling_serves_as_well(watched: Project) -> None:
             save("fast.pyx", "def f(): return 2")
             expect(session, "reloaded")
             assert fast.module.f() == 2
+        """,
+    )
+
+
+def test_watchdog_serves_as_well(watched: Project) -> None:
+    run(
+        watched,
+        """
+        before = set(threading.enumerate())
+        with relib.watch() as session:
+            assert "watchdog" not in sys.modules    # nobody has asked for it
+        os.environ["RELIB_EVENTS"] = "watchdog"
+        for chosen in ({"events": "watchdog"}, {"config": relib.load_config(os.getcwd())}):
+            with relib.watch(**chosen) as session:
+                assert "watchdog" in sys.modules
+                assert len(set(threading.enumerate()) - before) > 2
+                number = fast.version + 1
+                save("fast.pyx", f"def f(): return {number}")
+                event = expect(session, "reloaded")
+                assert fast.module.f() == number == event.version
+                while expect(session, "unloaded").version != number - 1: pass
+                assert not relib.retired()
+        until(lambda: set(threading.enumerate()) <= before, LONG)
+        """,
+    )
+
+
+def test_the_setting_of_a_modules_project_says_who_tells(watched: Project) -> None:
+    watched.write("pyproject.toml", '[tool.relib]\nevents = "watchdog"')
+    run(
+        watched,
+        """
+        with relib.watch(polling=False) as session:
+            assert "watchdog" in sys.modules
+            save("fast.pyx", "def f(): return 2")
+            until(lambda: fast.module.f() == 2, LONG)
         """,
     )
 
@@ -847,7 +883,9 @@ def compiled(calls: Path) -> int:
     return sum(" -c " in f" {line} " for line in calls.read_text().splitlines())
 
 
-def test_a_forked_child_has_a_session_of_its_own(watched: Project) -> None:
+@pytest.mark.parametrize("events", ["inotify", "watchdog"])
+def test_a_forked_child_has_a_session_of_its_own(watched: Project, events: str) -> None:
+    watched.environ["RELIB_EVENTS"] = events
     run(
         watched,
         """

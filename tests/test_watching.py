@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
+import select
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,9 +18,11 @@ from conftest import Project
 from privileges import without_privileges
 
 from relib.watching import Watcher, inotify
+from relib.watching.alarm import Alarm
 from relib.watching.file_systems import file_system_of
 from relib.watching.observed import Observed
 from relib.watching.quiet import Quiet
+from relib.watching.sources import open_source
 from relib.watching.trails import Trails
 
 LONG = 20.0
@@ -367,6 +373,76 @@ def test_lost_events_are_made_up_for(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert any(notice.mask & inotify.Q_OVERFLOW for notice in notices)
 
 
+# --- where events come from ----------------------------------------------------------------------
+
+
+def test_watchdog_is_used_where_there_is_no_inotify(monkeypatch: pytest.MonkeyPatch) -> None:
+    with contextlib.closing(open_source("auto")) as source:
+        assert isinstance(source, inotify.Inotify)
+
+    def without_inotify(name: None, **_: object) -> object:
+        return object()  # the C library of another system
+
+    monkeypatch.setattr(ctypes, "CDLL", without_inotify)
+    with contextlib.closing(open_source("auto")) as source:
+        assert isinstance(source, Observed)
+    with pytest.raises(ValueError, match="does not have"):
+        open_source("inotify")
+    with pytest.raises(ValueError, match="fanotify"):
+        open_source("fanotify")
+
+
+def test_watchdogs_threads_end_with_the_watcher(source: Path) -> None:
+    before = set(threading.enumerate())
+    with Watcher(polling=False, events="watchdog") as watcher:
+        watcher.watch([source])
+        started = set(threading.enumerate()) - before
+        assert started
+        assert all(thread.daemon for thread in started)
+    assert set(threading.enumerate()) == before
+
+
+def test_watchdog_says_nothing_of_a_directory_that_is_left_with_events_to_come(
+    source: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Watcher(polling=False, events="watchdog") as watcher:
+        for _ in range(2):
+            watcher.watch([source])
+            source.rename(source.parent.parent / "elsewhere")  # watchdog waits for what follows
+            watcher.batch(0.05)
+            watcher.watch([])
+            source.write_text("new")
+    assert not caplog.records
+
+
+def test_a_program_ends_although_watchdog_still_watches(project: Project) -> None:
+    outcome = project.run(
+        """
+        from pathlib import Path
+        from relib.watching import Watcher
+        watcher = Watcher(events="watchdog")
+        watcher.watch([Path("fast.pyx").absolute()])
+        say(threading.active_count() > 1)
+        """
+    )
+    assert outcome.value is True
+
+
+def test_an_alarm_where_there_is_no_eventfd(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "eventfd")
+    alarm = Alarm()
+
+    def rings() -> bool:
+        return bool(select.select([alarm], [], [], 0)[0])
+
+    for _ in range(2):
+        assert not rings()
+        for _ in range(100_000):  # more than a pipe holds
+            alarm.ring()
+        assert rings()
+        alarm.clear()
+
+
 # --- how long a save takes -----------------------------------------------------------------------
 
 
@@ -495,14 +571,15 @@ def test_the_limit_of_watches_leads_to_polling_and_is_told_once(project: Project
 
 
 @without_privileges
-def test_a_directory_that_cannot_be_listed_is_looked_into(project: Project) -> None:
+@pytest.mark.parametrize("events", ["inotify", "watchdog"])
+def test_a_directory_that_cannot_be_listed_is_looked_into(project: Project, events: str) -> None:
     directory = project.root / "secret"
     directory.mkdir()
     file = directory / "x.pyx"
     file.write_text("old")
     directory.chmod(0o300)
     try:
-        with Watcher() as watcher:
+        with Watcher(events=events) as watcher:
             watcher.watch([file])
             file.write_text("newer")
             seen(watcher, file)
@@ -515,8 +592,8 @@ def test_descriptors_are_given_back(source: Path) -> None:
         return len(list(Path("/proc/self/fd").iterdir()))
 
     before = descriptors()
-    for polling in (None, True, False):
-        with Watcher(polling=polling) as watcher:
+    for polling, events in ((None, "auto"), (True, "auto"), (False, "auto"), (None, "watchdog")):
+        with Watcher(polling=polling, events=events) as watcher:
             watcher.watch([source])
         watcher.wake()  # too late, and harmless
     assert descriptors() == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import deque
 from collections.abc import Iterator
@@ -36,6 +37,11 @@ _WANTED: list[type[FileSystemEvent]] = [
     )
     if hasattr(events, name)
 ]
+# watchdog 7.1 logs an error, which goes to stderr, when a directory is no longer watched while it
+# holds back an event of it (observers/inotify.py, queue_events); there is nothing wrong then.
+logging.getLogger("watchdog.observers.inotify").addFilter(
+    lambda record: "when the thread is inactive" not in str(record.msg)
+)
 _GOES = {inotify.DELETE: inotify.DELETE_SELF, inotify.MOVED_FROM: inotify.MOVE_SELF}
 
 
