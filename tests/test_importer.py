@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -628,7 +628,9 @@ def test_the_hook_is_light(project: Project) -> None:
     assert os.fspath(project.root) not in outcome.errors
 
 
-@pytest.mark.skipif(importlib.util.find_spec("pip") is None, reason="pip is not installed")
+@pytest.mark.skipif(
+    not [*importlib.metadata.distributions(name="pip")], reason="pip is not installed"
+)
 def test_what_pip_has_installed_editable_is_followed(project: Project) -> None:
     """In src/ layout: what setuptools has compiled lies beside the source."""
     source = project.write("src/pkg/fast.pyx", ANSWER.format(1))

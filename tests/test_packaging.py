@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.metadata
 import os
 import shutil
 import subprocess
@@ -21,7 +21,9 @@ CHECKOUT = Path(__file__).parents[1]
 
 pytestmark = [
     pytest.mark.skipif(not (CHECKOUT / "setup.py").exists(), reason="for a checkout only"),
-    pytest.mark.skipif(importlib.util.find_spec("pip") is None, reason="pip is not installed"),
+    pytest.mark.skipif(
+        not [*importlib.metadata.distributions(name="pip")], reason="pip is not installed"
+    ),
 ]
 
 LOADING = """

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import pytest
-import setuptools  # before Cython.Build: it puts its own distutils in the place of Python's
-from Cython.Build import Dependencies
 from declared_project import write
 
 from relib.declared.cimports import package_include_dirs, survey
 from relib.declared.source_facts import read_facts
 from relib.declared.source_header import Header, parse_c_header, parse_cython_header, parse_list
 from relib.errors import ProjectError
+
+# setuptools before Cython.Build: it puts its own distutils in the place of Python's, and some
+# versions are told off for it.
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import setuptools
+    from Cython.Build import Dependencies
 
 PATH = Path("fast.pyx")
 
