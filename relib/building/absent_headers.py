@@ -13,7 +13,10 @@ from pathlib import Path
 
 __all__ = ["absent_headers", "include_directories"]
 
-_QUOTED = re.compile(rb'^[ \t]*#[ \t]*include[ \t]*"([^"\n]+)"', re.MULTILINE)
+# From the word on: generated C has megabytes, and `re` finds a literal text ten times as fast as
+# the beginning of a line.
+_QUOTED = re.compile(rb'include[ \t]*"([^"\n]+)"')
+_BEFORE = re.compile(rb"[ \t]*#[ \t]*")
 _ASKED = re.compile(rb'\b__has_include(?:_next)?[ \t]*\([ \t]*(?:"([^"\n]+)"|<([^>\n]+)>)')
 # In the order in which gcc and clang search them.
 _OPTIONS = ("-iquote", "-I")
@@ -74,7 +77,11 @@ def _included(path: str) -> tuple[list[str], list[tuple[str, bool]]]:
         text = Path(path).read_bytes()
     except OSError:
         return [], []
-    quoted = [os.fsdecode(name) for name in _QUOTED.findall(text)]
+    quoted = [
+        os.fsdecode(found[1])
+        for found in _QUOTED.finditer(text)
+        if _BEFORE.fullmatch(text, text.rfind(b"\n", 0, found.start()) + 1, found.start())
+    ]
     if b"__has_include" not in text:
         return quoted, []
     asked = [(os.fsdecode(one or other), bool(one)) for one, other in _ASKED.findall(text)]

@@ -156,7 +156,7 @@ class _Job:
             return None
         # The name of the init function is another one in each version, and in no header.
         flags = toolchain.compile_flags(self.extension, self._defines()[1:])
-        return prepare(source, toolchain.command, flags, self.config.root, self.workdir.parent)
+        return prepare(source, toolchain.command, flags, self.config.root, self.config.store)
 
     def compile(self, units: Sequence[_Unit]) -> tuple[Diagnostic, ...]:
         """Compile all units and return what was said.
@@ -276,10 +276,17 @@ class _Job:
 
     def absent_headers(self, units: Sequence[_Unit], dependencies: Sequence[Path]) -> list[str]:
         """What would have been included, had it been there."""
-        pythons = tuple(os.path.join(path, "") for path in python_includes())  # noqa: PTH118
-        headers = [path for path in map(os.fspath, dependencies) if not path.startswith(pythons)]
+        # Neither what this build has made itself, which lies elsewhere each time, nor what comes
+        # with Python and relib, to which nobody adds a file.
+        apart = map(str, (self.config.store, *python_includes(), tinycc.HEADERS))
+        not_these = tuple(f"{path}{os.sep}" for path in apart)
+        headers = [path for path in map(os.fspath, dependencies) if not path.startswith(not_these)]
         words = [word for unit in units for word in unit.command]
-        directories = include_directories(words, self.config.root)
+        directories = [
+            directory
+            for directory in include_directories(words, self.config.root)
+            if not f"{directory}/".startswith(not_these)
+        ]
         return absent_headers(
             headers, directories, [unit.source for unit in units], self.config.root
         )

@@ -54,7 +54,7 @@ class Prepared:
 
 
 def prepare(
-    source: Path, compiler: Sequence[str], flags: Sequence[str], cwd: Path, workdir: Path
+    source: Path, compiler: Sequence[str], flags: Sequence[str], cwd: Path, store: Path
 ) -> Prepared | None:
     """The prepared Python.h for a C source, made if it is not there.
 
@@ -66,15 +66,13 @@ def prepare(
         compiler: tcc.
         flags: those that have to do with preprocessing.
         cwd: the directory that it runs in, the project's root.
-        workdir: where other files of this build are.
+        store: where other files of this build are, too.
     """
     lead = _lead(source)
     if lead is None or os.environ.get("C_INCLUDE_PATH") or os.environ.get("CPATH"):
         return None
     # The project's own directories have nothing to do with it: where they have, there is none.
-    inside = [
-        flag for flag in flags if flag.startswith("-I") and _is_inside(flag[2:], cwd, workdir)
-    ]
+    inside = [flag for flag in flags if flag.startswith("-I") and _is_inside(flag[2:], cwd, store)]
     flags = [flag for flag in flags if flag not in inside]
     question = [1, _signature(shutil.which(compiler[-1])), list(compiler), flags, lead]
     key = hashlib.sha256(json.dumps(question).encode()).hexdigest()[:32]
@@ -91,9 +89,9 @@ def prepare(
     return Prepared(directory, directory / "Python.h", files)
 
 
-def _is_inside(directory: str, root: Path, workdir: Path) -> bool:
+def _is_inside(directory: str, root: Path, store: Path) -> bool:
     whole = os.path.normpath(os.path.join(root, directory)) + os.sep  # noqa: PTH118
-    return whole.startswith((f"{root}{os.sep}", f"{workdir}{os.sep}"))
+    return whole.startswith((f"{root}{os.sep}", f"{store}{os.sep}"))
 
 
 def _lead(source: Path) -> str | None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from relib.errors import BuildError
 
 __all__ = [
+    "HEADERS",
     "WEIGHTY_ATTRIBUTES",
     "added_compile_flags",
     "added_link_flags",
@@ -29,7 +30,7 @@ __all__ = [
     "listed_directories",
 ]
 
-_HEADERS = Path(__file__).parent / "tcc"
+HEADERS = Path(__file__).parent / "tcc"
 
 _WITH_VALUE = ("-D", "-U", "-I", "-L", "-l")
 _WITH_SEPARATE_VALUE = {
@@ -112,8 +113,8 @@ def added_compile_flags() -> list[str]:
         "-Wunsupported",
         "-Wimplicit-function-declaration",
         "-include",
-        str(_HEADERS / "prelude.h"),
-        f"-I{_HEADERS}",
+        str(HEADERS / "prelude.h"),
+        f"-I{HEADERS}",
         # One interpreter, one GIL: a Cython module's state need not be looked up under a lock.
         "-DCYTHON_MODULE_STATE_LOOKUP_THREAD_SAFE=0",
     ]
