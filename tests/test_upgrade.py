@@ -540,3 +540,26 @@ for n, failure in enumerate((None, KeyboardInterrupt()), 2):
 assert relib.retired() == []
 """,
     )
+
+
+def test_what_is_unloaded_while_its_provider_is_built_is_not_loaded_again(project: Project) -> None:
+    write_pair(project)
+    project.run(
+        PREPARE
+        + """
+from relib.live import together
+a, b = relib.load("a.pyx"), relib.load("b.pyx")
+build = together._build
+def build_and_meanwhile(modules):
+    made = build(modules)
+    if not b.unloaded: b.unload()
+    return made
+together._build = build_and_meanwhile
+edit("a.pyx", open("a.pyx").read() + "\\nEXTRA = 1\\n")
+report = a.reload()
+assert report.unloaded and a.version == 2 and a.module.EXTRA == 1
+assert b.unloaded and "b" not in sys.modules and relib.get("b") is None
+until(lambda: not mapped("b"))
+assert mapped("a") == 1 and relib.retired() == []
+"""
+    )

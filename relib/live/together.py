@@ -69,10 +69,12 @@ def _reload(
     builds |= _build(module for name, module in wanted.items() if name not in builds)
     news = {name for name, module in wanted.items() if force or module.is_news(builds[name])}
     concerned = with_dependents(news, everything, builds)
-    builds |= _build(everything[name] for name in concerned - builds.keys())
+    dependents = [everything[name] for name in concerned - builds.keys()]
+    builds |= _build(module for module in dependents if not module.unloaded)
     with upgrading:
-        # Another thread may have come first.
-        news = {name for name in news if force or wanted[name].is_news(builds[name])}
+        # Another thread may have come first, and reloaded or unloaded some of them.
+        news = {name for name in news if wanted[name].is_news(builds[name]) or force}
+        everything = {name: module for name, module in everything.items() if not module.unloaded}
         names = with_dependents(news, everything, builds)
         changes = [
             Change(module, builds[module.name], action, started)
