@@ -58,7 +58,7 @@ Py_ssize_t sizes[] = {PY_VERSION_HEX, sizeof(Py_buffer), PYTHON_API_VERSION};
 static void use(PyObject *o) {
     Py_INCREF(o); Py_DECREF(o); Py_CLEAR(o); assert(o != NULL); errno = EINTR;
     PyList_SET_ITEM(o, 0, Py_NewRef(Py_None)); (void)Py_IS_TYPE(o, &PyList_Type);
-    printf("%zd", (Py_ssize_t)PyTuple_GET_SIZE(o));
+    printf("%zd", (Py_ssize_t)PyTuple_GET_SIZE(o)); isfinite(INT64_C(7) + UINT32_C(8));
 }
 """
 
@@ -139,6 +139,36 @@ def test_another_header_makes_another_one(place: Workplace, tmp_path: Path) -> N
         compiled = place.compile(source)
         assert evaluate(compiled.library, "fast.answer()") == answer
         assert copy / "patchlevel.h" in compiled.dependencies
+
+
+def test_macros_of_every_kind_mean_the_same(place: Workplace, tmp_path: Path) -> None:
+    copy = tmp_path / "include"
+    shutil.copytree(PYTHON, copy)
+    (copy / "patchlevel.h").write_text(
+        (PYTHON / "patchlevel.h").read_text()
+        + """
+#define JOIN(a, b) a ## b
+#define VARIADIC(a, ...) {a, __VA_ARGS__}
+#define ANY(...) {__VA_ARGS__}
+#define NAMED(a, b...) {a, b}
+#define STRING(a) #a
+#define EMPTY()
+#define SELF(a) SELF(JOIN(a, a))
+"""
+    )
+    place.options["cflags"] = f"-I{copy}"
+    use = (
+        "int JOIN(x, y)[] = VARIADIC(40, 41, 42), z[] = ANY(0, 1) EMPTY(); char s[] = STRING(a b);"
+    )
+    source = place.write("fast.c", f"#include <Python.h>\n{use}\nSELF(a)")
+    made = prepared_for(place, source)
+    assert made is not None
+    assert preprocessed(place, source, f"-I{made.directory}") == preprocessed(place, source)
+    # What cannot be kept as it is, is no error: the source is then compiled with the real header.
+    text = MODULE_C.replace("ANSWER", "n[2]").replace(
+        "static", "int n[] = NAMED(1, 2, 42);\nstatic", 1
+    )
+    assert evaluate(place.compile(place.write("fast.c", text)).library, "fast.answer()") == "42"
 
 
 def test_a_header_of_the_project_s_comes_before_the_system_s(place: Workplace) -> None:

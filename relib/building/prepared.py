@@ -32,9 +32,12 @@ _TIMEOUT = 60.0
 """Seconds; it takes a hundredth of one."""
 _INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*[<"]Python\.h[>"][^\n]*\n', re.MULTILINE)
 _BEGINS, _ENDS = "RELIB__PYTHON_BEGINS", "RELIB__PYTHON_ENDS"
+_JOIN = "RELIB__JOIN"
 _GUARD = "RELIB__PYTHON_IS_PREPARED"
 # Strings are matched so that what looks like a comment in one is left alone.
 _COMMENT = re.compile(r'"(?:\\.|[^"\\\n])*"|/\*.*?\*/|//[^\n]*', re.DOTALL)
+_MACRO = re.compile(r"^#define (\w+)(?:\(([^)]*)\))?", re.MULTILINE)
+_VARIADIC = re.compile(r"^(#define \w+\((?:[^)]*,)?)__VA_ARGS__\)")
 _MARKER = re.compile(r'^# \d+ "([^"\n]+)".*\n', re.MULTILINE)
 # Those that mean something to tcc, and are not in its preprocessed text (tcc 0.9.27, tccpp.c,
 # pragma_parse).
@@ -74,7 +77,7 @@ def prepare(
     # The project's own directories have nothing to do with it: where they have, there is none.
     inside = [flag for flag in flags if flag.startswith("-I") and _is_inside(flag[2:], cwd, store)]
     flags = [flag for flag in flags if flag not in inside]
-    question = [1, _signature(shutil.which(compiler[-1])), list(compiler), flags, lead]
+    question = [2, _signature(shutil.which(compiler[-1])), list(compiler), flags, lead]
     key = hashlib.sha256(json.dumps(question).encode()).hexdigest()[:32]
     try:
         directory = cache_directory() / "headers" / key
@@ -194,15 +197,18 @@ def _make(
 def _made(
     work: Path, lead: str, compiler: Sequence[str], flags: Sequence[str], cwd: Path
 ) -> dict[str, Any]:
-    probe, plain, again, depfile = (work / name for name in ("0.c", "0.h", "1.h", "0.d"))
-    probe.write_text(f"{lead}#define {_BEGINS} 1\n#include <Python.h>\n#define {_ENDS} 1\n")
+    probe, plain, depfile = (work / name for name in ("0.c", "0.h", "0.d"))
+    probe.write_text(
+        f"{lead}#define {_JOIN}(a,b) a##b\n"
+        f"#define {_BEGINS} 1\n#include <Python.h>\n#define {_ENDS} 1\n"
+    )
 
-    def preprocess(output: Path, *first: str) -> list[str]:
-        return [*compiler, *first, *flags, "-E", "-dD", str(probe), "-o", str(output)]
+    def preprocess(source: Path, output: Path, *options: str) -> list[str]:
+        return [*compiler, *options, *flags, "-E", str(source), "-o", str(output)]
 
     objects = ["-c", str(probe), "-o", str(work / "0.o"), "-MD", "-MF", str(depfile)]
     record: dict[str, Any] = {"usable": False, "files": [], "listed": []}
-    if not _run([preprocess(plain), [*compiler, *flags, *objects]], cwd):
+    if not _run([preprocess(probe, plain, "-dD"), [*compiler, *flags, *objects]], cwd):
         return record
     text, macros = _between(plain)
     paths = dict.fromkeys(os.path.join(cwd, name) for name in _MARKER.findall(text))  # noqa: PTH118
@@ -219,13 +225,13 @@ def _made(
     if not known.issuperset(path for path in record["listed"] if path.endswith("/Python.h")):
         return record
     header = work / "Python.h"
-    guarded = f"#ifndef {_GUARD}\n#define {_GUARD} 1\n{text}\n{macros}#endif\n"
-    header.write_text(guarded)
-    # It must mean itself: nothing in the text is a macro's name that would be replaced once more.
-    if _run([preprocess(again, f"-I{work}")], cwd):
-        text_again, macros_again = _between(again)
-        record["usable"] = (_words(text_again), macros_again) == (_words(text), macros)
-    for path in (probe, plain, again, depfile, work / "0.o"):
+    header.write_text(f"#ifndef {_GUARD}\n#define {_GUARD} 1\n{text}\n{macros}#endif\n")
+    # Both must mean the same: the text, and each macro where it is used.
+    uses, real, prepared = work / "1.c", work / "1.h", work / "2.h"
+    uses.write_text(f"{lead}#include <Python.h>\n{_uses(macros)}")
+    if _run([preprocess(uses, real), preprocess(uses, prepared, f"-I{work}")], cwd):
+        record["usable"] = _words(real) == _words(prepared)
+    for path in (probe, plain, depfile, uses, real, prepared, work / "0.o"):
         path.unlink(missing_ok=True)
     return record
 
@@ -243,18 +249,34 @@ def _between(preprocessed: Path) -> tuple[str, str]:
     a second time.
     """
     all_of_it = preprocessed.read_text("utf-8", "replace")
-    inner = all_of_it.partition(f"#define {_BEGINS} 1\n")[2].partition(f"#define {_ENDS} 1")[0]
+    before, _, rest = all_of_it.partition(f"#define {_BEGINS} 1\n")
+    joined = re.search(rf"#define {_JOIN}\(a,b\) a(.*)b\n", before)
     text, macros = [], []
-    for line in inner.split("\n"):
+    for line in rest.partition(f"#define {_ENDS} 1")[0].split("\n"):
         is_macro = line.startswith(("#define ", "#undef "))
         text.append("" if is_macro else line)  # the lines keep their numbers
-        if is_macro and _GUARD not in line:
-            macros.append(f"{line}\n")
+        if is_macro:
+            # tcc 0.9.27 writes two things otherwise than it reads them (tccpp.c, define_print): ##
+            # as the number that stands for it, and ... as __VA_ARGS__.
+            if joined is not None:
+                line = line.replace(joined[1], "##")
+            macros.append(_VARIADIC.sub(r"\1...)", line) + "\n")
     return "\n".join(text), "".join(macros)
 
 
-def _words(text: str) -> list[str]:
-    return _MARKER.sub("", text).split()
+def _uses(macros: str) -> str:
+    """C in which each macro is used once."""
+    lines = []
+    for number, macro in enumerate(_MACRO.finditer(macros)):
+        name, parameters = macro.groups()
+        count = 0 if not parameters else parameters.count(",") + 1
+        arguments = ", ".join(f"relib_{number}_{each}" for each in range(count))
+        lines.append(f"relib_{number} {name}{'' if parameters is None else f'({arguments})'};\n")
+    return "".join(lines)
+
+
+def _words(preprocessed: Path) -> list[str]:
+    return _MARKER.sub("", preprocessed.read_text("utf-8", "replace")).split()
 
 
 def _make_room(headers: Path) -> None:
