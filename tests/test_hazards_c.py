@@ -386,7 +386,7 @@ HAZARDS: dict[str, tuple[str, str, str, str | None, str | None]] = {
             Py_ssize_t index = _PyEval_RequestCodeExtraIndex(goes);
             return _PyCode_SetExtra(
         #endif
-                PyFrame_GetCode(PyEval_GetFrame()), index, malloc(8)); }
+                (void *)PyFrame_GetCode(PyEval_GetFrame()), index, malloc(8)); }
         static PyObject *use(PyObject *self, PyObject *args) { Py_RETURN_NONE; }""",
         "None",
         "held is None",

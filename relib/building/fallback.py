@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from relib.building import tinycc
 from relib.building.compile import Compiled
 from relib.building.diagnostics import Diagnostic
 from relib.building.doubts import doubt, doubt_about_gnu, shadow
@@ -58,8 +59,15 @@ class Files:
     def doubt(self, compiled: Compiled) -> tuple[str, str] | None:
         """What tcc may have compiled to something else: what it is, and the line that has it."""
         places = (f"{self.root}/", *(f"{path}/" for path in self.extension.include_dirs))
-        read = [path for path in map(os.fspath, compiled.dependencies) if path.startswith(places)]
-        headers = [path for path in read if Path(path) not in self.sources]
+        # A project may have its environment, with Python in it, below its root.
+        others = tuple(f"{path}/" for path in (*python_includes(), tinycc.HEADERS))
+        headers = [
+            path
+            for path in map(os.fspath, compiled.dependencies)
+            if path.startswith(places)
+            and not path.startswith(others)
+            and Path(path) not in self.sources
+        ]
         texts = [_text(Path(path)) for path in headers]
         # what is the user's own: Cython's C asks for GNU C, and does without
         own = (*map(_text, self.extension.sources), *texts)
