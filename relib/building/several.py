@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from queue import SimpleQueue
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 from relib.building.ending import Ending
@@ -64,15 +65,15 @@ def several(
                     turns.clear()
                     done.put((number, _Raised(error)))
 
-    threads = _started(take_turns, jobs)
-    if not threads:
-        take_turns()
     try:
+        threads = _started(take_turns, jobs)
+        if not threads:
+            take_turns()
         ready: dict[int, Result | _Raised] = {}
         for number in range(len(items)):
             # They are begun in order: all before the first that raises will be there.
             while number not in ready:
-                at, result = done.get()
+                at, result = _next(done)
                 ready[at] = result
             outcome = ready.pop(number)
             if isinstance(outcome, _Raised):
@@ -84,6 +85,13 @@ def several(
         turns.clear()
         ending.end()
         raise
+
+
+def _next(done: SimpleQueue[Result]) -> Result:
+    # In steps: when another thread has received the signal of Ctrl-C, nothing wakes this one.
+    while True:
+        with suppress(Empty):
+            return done.get(timeout=1)
 
 
 class _Raised:
